@@ -1,0 +1,41 @@
+# Two commands set everything up by themselves, in a .venv of their own.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint lock clean
+
+help:
+	@echo "make demo    see the twin work: simulated plant, real broker, page at http://127.0.0.1:8080"
+	@echo "make test    lint, types, import floors and every test"
+	@echo "make lint    the quick half of it"
+	@echo "make lock    write deploy/requirements.lock from this environment"
+
+$(VENV)/.installed: pyproject.toml
+	@echo "Setting up $(VENV) (once, one to three minutes) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "hptwin needs Python 3.11 or newer; set PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
+	@$(BIN)/python -m pip install --quiet --editable ".[demo]" --group dev
+	@touch $@
+
+demo: $(VENV)/.installed
+	@$(BIN)/hptwin demo
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage report
+
+lock: $(VENV)/.installed
+	$(BIN)/python deploy/lock.py > deploy/requirements.lock
+
+clean:
+	rm -rf $(VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

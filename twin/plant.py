@@ -90,12 +90,17 @@ class Machine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exchanger:
-    """A plate exchanger between two liquids: a CDU, a heat-network station."""
+    """A plate exchanger between two liquids: a CDU, a heat-network station.
+
+    ``station`` is true where it hands heat to a consumer; otherwise it takes
+    heat from the IT, and what it moves is IT heat.
+    """
 
     id: str
     hot: Coolant = Coolant()
     cold: Coolant = Coolant()
     heat_w: float | None = None
+    station: bool = False
     points: frozenset[str] = frozenset()
     cleaning_cost_eur: float = 800.0
     uncertainty: Mapping[str, float] = field(default_factory=lambda: _NOTHING)

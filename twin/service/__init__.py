@@ -1,0 +1,1 @@
+"""The service: it wires all the rooms, and nothing imports it."""

@@ -1,0 +1,299 @@
+"""What physics leaves over in the reference period: scikit-learn's door.
+
+A smooth, small, frozen factor on powers and heats. It sees boundary conditions
+and commands only, because whatever lies downstream of a fault would teach it
+to explain the fault away. It is data (JSON): scikit-learn trains, and is not
+needed to predict.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from twin.finding import Refusal
+
+CAP = 0.05
+"""Largest relative correction. [1]"""
+LEAST_GAIN = 0.10
+"""Least relative improvement of the held-out CV(RMSE) that keeps a channel. [1]"""
+LEAST_ROWS = 100
+_FOLDS = 5
+_ALPHAS = (0.1, 1.0, 10.0, 100.0, 1000.0)
+
+BOUNDARY = frozenset(
+    {
+        "source_inlet_temp_degc",
+        "sink_inlet_temp_degc",
+        "source_flow_kg_s",
+        "sink_flow_kg_s",
+        "source_setpoint_degc",
+        "sink_setpoint_degc",
+        "compressor_speed_hz",
+        "outdoor_temp_degc",
+        "wet_bulb_temp_degc",
+    }
+)
+"""Boundary conditions and commands: all that a correction may ever see."""
+LOADS = frozenset({"source_heat_w", "sink_heat_w", "source_outlet_temp_degc"})
+"""May be seen as well, but only as the load that the model is given."""
+CHANNELS = ("compressor_power_w", "source_heat_w", "sink_heat_w")
+
+Matrix = NDArray[np.float64]
+
+
+class ForbiddenInput(ValueError):
+    """Somebody offered the correction a quantity that carries faults."""
+
+
+def _admit(columns: Sequence[str], load: str) -> None:
+    for name in columns:
+        if name not in BOUNDARY and not (name == load and load in LOADS):
+            raise ForbiddenInput(
+                f'correction: input "{name}" is not a boundary condition or command;'
+                f" allowed are {', '.join(sorted(BOUNDARY))} and the imposed load"
+            )
+
+
+def _terms(unit: Matrix) -> Matrix:
+    """Return 1, x, and all products of two of the scaled inputs."""
+    rows, width = unit.shape
+    columns = [np.ones(rows), *unit.T]
+    columns += [
+        unit[:, i] * unit[:, j] for i in range(width) for j in range(i, width)
+    ]
+    return np.column_stack(columns)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Correction:
+    """A quadratic factor on each kept channel, and where it may be trusted.
+
+    Attributes
+    ----------
+    inputs, load
+        What it sees, and which of it is the imposed load.
+    centre, scale
+        Of each input over the training rows, in the input's unit.
+    low, high
+        Range of each scaled input over the training rows. [1]
+    spread, reach
+        Inverse moment matrix of the terms and the largest leverage in training,
+        which together bound the combinations that were seen. [1]
+    weights
+        Coefficients of the terms by channel. [1]
+    gain
+        Held-out improvement of the CV(RMSE) by channel, kept or not. [1]
+    rows
+        How many windows it was trained on. [1]
+    """
+
+    inputs: tuple[str, ...]
+    load: str
+    centre: tuple[float, ...]
+    scale: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    spread: tuple[tuple[float, ...], ...]
+    reach: float
+    weights: Mapping[str, tuple[float, ...]]
+    gain: Mapping[str, float]
+    rows: int
+
+    def __post_init__(self) -> None:
+        _admit(self.inputs, self.load)
+
+    def _scaled(self, conditions: pd.DataFrame) -> Matrix:
+        values = conditions[list(self.inputs)].to_numpy(dtype=float)
+        return (values - np.asarray(self.centre)) / np.asarray(self.scale)
+
+    def inside(self, conditions: pd.DataFrame) -> NDArray[np.bool_]:
+        """Return where the conditions resemble those it was trained on."""
+        unit = self._scaled(conditions)
+        known = np.isfinite(unit).all(axis=1)
+        unit = np.where(np.isfinite(unit), unit, 0.0)
+        box = ((unit >= self.low) & (unit <= self.high)).all(axis=1)
+        terms = _terms(unit)
+        leverage = np.einsum("ij,jk,ik->i", terms, np.asarray(self.spread), terms)
+        return np.asarray(known & box & (leverage <= self.reach))
+
+    def factors(self, conditions: pd.DataFrame) -> pd.DataFrame:
+        """Return the factor for each kept channel; 1 outside the training range.
+
+        Parameters
+        ----------
+        conditions : DataFrame
+            At least :attr:`inputs`.
+
+        Returns
+        -------
+        DataFrame
+            Factors within 1 -+ 5 % by channel [1], and ``extrapolating`` (bool).
+        """
+        inside = self.inside(conditions)
+        unit = np.where(inside[:, None], self._scaled(conditions), 0.0)
+        terms = _terms(unit)
+        result = pd.DataFrame({"extrapolating": ~inside}, index=conditions.index)
+        for name, weights in self.weights.items():
+            raw = np.clip(terms @ np.asarray(weights), -CAP, CAP)
+            result[name] = 1.0 + np.where(inside, raw, 0.0)
+        return result
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data that JSON can hold."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Correction:
+        """Return the correction that :meth:`to_dict` wrote.
+
+        Raises
+        ------
+        ForbiddenInput
+            If the data name an input outside the allow-list.
+        """
+        return cls(
+            inputs=tuple(str(name) for name in data["inputs"]),
+            load=str(data["load"]),
+            centre=tuple(float(x) for x in data["centre"]),
+            scale=tuple(float(x) for x in data["scale"]),
+            low=tuple(float(x) for x in data["low"]),
+            high=tuple(float(x) for x in data["high"]),
+            spread=tuple(tuple(float(x) for x in row) for row in data["spread"]),
+            reach=float(data["reach"]),
+            weights={
+                str(name): tuple(float(x) for x in row)
+                for name, row in data["weights"].items()
+            },
+            gain={str(name): float(x) for name, x in data["gain"].items()},
+            rows=int(data["rows"]),
+        )
+
+
+def _cv_rmse(measured: Matrix, predicted: Matrix) -> float:
+    error = float(np.sqrt(np.mean((predicted - measured) ** 2)))
+    return error / abs(float(np.mean(measured)))
+
+
+def train(
+    conditions: pd.DataFrame,
+    measured: pd.DataFrame,
+    predicted: pd.DataFrame,
+    *,
+    load: str = "",
+) -> Correction | Refusal:
+    """Learn the correction from the windows of the reference period.
+
+    Parameters
+    ----------
+    conditions : DataFrame
+        Boundary conditions and commands, and the imposed load; every column is
+        used, so a forbidden one is an error and not overlooked.
+    measured, predicted : DataFrame
+        The channels (:data:`CHANNELS`) as measured and by physics alone.
+    load : str
+        Which column of the conditions the model is given as its load.
+
+    Returns
+    -------
+    Correction or Refusal
+        Only channels whose error in held-out blocks of time fell by at least
+        :data:`LEAST_GAIN` are in it; a refusal if none did or rows are few.
+
+    Raises
+    ------
+    ForbiddenInput
+        If a column of the conditions is not on the allow-list.
+    """
+    from sklearn.linear_model import Ridge
+
+    _admit(list(conditions.columns), load)
+    channels = [
+        name for name in CHANNELS if name in measured and name in predicted and name != load
+    ]
+    ratios = {
+        name: (measured[name] / predicted[name] - 1.0).to_numpy(dtype=float)
+        for name in channels
+    }
+    # A constant input carries nothing and would divide by zero.
+    deviation = conditions.std()
+    level = conditions.abs().mean()
+    inputs = [
+        str(name)
+        for name in conditions.columns
+        if deviation[name] > 1e-3 * max(float(level[name]), 1e-9)
+    ]
+    good = np.isfinite(conditions[inputs].to_numpy(dtype=float)).all(axis=1)
+    for ratio in ratios.values():
+        good &= np.isfinite(ratio) & (np.abs(ratio) < 0.5)
+    rows = int(good.sum())
+    if rows < LEAST_ROWS or not inputs or not channels:
+        return Refusal(
+            "correction.too_few",
+            f"A correction needs {LEAST_ROWS} steady windows of the reference period;"
+            f" there are {rows}.",
+            {"rows": rows, "needed": LEAST_ROWS, "inputs": inputs},
+        )
+    values = conditions.loc[good, inputs].to_numpy(dtype=float)
+    centre, scale = values.mean(axis=0), values.std(axis=0)
+    unit = (values - centre) / scale
+    terms = _terms(unit)
+    # Contiguous blocks in time: neighbours are too alike to test one another.
+    fold = np.arange(rows) * _FOLDS // rows
+
+    weights: dict[str, tuple[float, ...]] = {}
+    gain: dict[str, float] = {}
+    for name in channels:
+        target = ratios[name][good]
+        truth = measured[name].to_numpy(dtype=float)[good]
+        physics = predicted[name].to_numpy(dtype=float)[good]
+        best, chosen = math.inf, _ALPHAS[-1]
+        for alpha in _ALPHAS:
+            guess = np.zeros(rows)
+            for k in range(_FOLDS):
+                held = fold == k
+                model = Ridge(alpha=alpha).fit(terms[~held, 1:], target[~held])
+                # What lies beyond the other blocks would not be corrected either.
+                low, high = unit[~held].min(axis=0), unit[~held].max(axis=0)
+                seen = ((unit[held] >= low) & (unit[held] <= high)).all(axis=1)
+                guess[held] = np.where(seen, model.predict(terms[held, 1:]), 0.0)
+            error = _cv_rmse(truth, physics * (1.0 + np.clip(guess, -CAP, CAP)))
+            if error < best:
+                best, chosen = error, alpha
+        before = _cv_rmse(truth, physics)
+        gain[name] = 1.0 - best / before if before > 0.0 else 0.0
+        if gain[name] >= LEAST_GAIN:
+            model = Ridge(alpha=chosen).fit(terms[:, 1:], target)
+            weights[name] = (
+                float(model.intercept_),
+                *(float(weight) for weight in model.coef_),
+            )
+    if not weights:
+        return Refusal(
+            "correction.no_gain",
+            "The correction was not kept: it does not lower the held-out error of any"
+            f" channel by {LEAST_GAIN:.0%}.",
+            {"gain": gain, "rows": rows},
+        )
+    moment = terms.T @ terms + 1e-3 * rows * np.eye(terms.shape[1])
+    spread = np.linalg.inv(moment)
+    leverage = np.einsum("ij,jk,ik->i", terms, spread, terms)
+    return Correction(
+        inputs=tuple(inputs),
+        load=load,
+        centre=tuple(map(float, centre)),
+        scale=tuple(map(float, scale)),
+        low=tuple(map(float, unit.min(axis=0))),
+        high=tuple(map(float, unit.max(axis=0))),
+        spread=tuple(tuple(map(float, row)) for row in spread),
+        reach=float(leverage.max()),
+        weights=weights,
+        gain=gain,
+        rows=rows,
+    )

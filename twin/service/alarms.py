@@ -1,0 +1,923 @@
+"""Alarms: what becomes of a finding between its first sight and its end.
+
+One case for each unit, kind and component. The engine is pure: a board of
+cases, the findings of one look and the event time go in, a new board and what
+changed come out; persons' actions are functions of the same shape.
+:class:`Alarms` keeps a board in the state database. Who is told, and how, is
+:mod:`twin.service.notify`'s business.
+
+States follow ISA-18.2 / IEC 62682. Each is read off independent facts (is it
+raised, has it returned, has a person taken note, is it shelved, suppressed,
+out of service), so no path through them can be forgotten.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import IntEnum, StrEnum
+from typing import TYPE_CHECKING, Any
+
+from twin.finding import Finding, FindingKind
+from twin.service.results import (
+    finding_from_dict,
+    finding_to_dict,
+    instant,
+    parse_instant,
+    to_json,
+)
+from twin.service.state import AuditEntry, Message, State
+
+if TYPE_CHECKING:
+    from typing import Self
+
+TWIN = "twin"
+
+
+class Status(StrEnum):
+    """Where a case stands; the words of ISA-18.2, and ``pending`` before them."""
+
+    NORMAL = "normal"
+    PENDING = "pending"
+    UNACKNOWLEDGED = "unacknowledged"
+    ACKNOWLEDGED = "acknowledged"
+    RETURNED = "returned"
+    SHELVED = "shelved"
+    SUPPRESSED = "suppressed"
+    OUT_OF_SERVICE = "out_of_service"
+
+
+class Severity(IntEnum):
+    """How much it matters: by what it costs and how soon it must be done."""
+
+    LOW = 1
+    MEDIUM = 2
+    HIGH = 3
+
+    @property
+    def word(self) -> str:
+        """The severity as a page or a message says it."""
+        return self.name.lower()
+
+
+class Change(StrEnum):
+    """What happened to a case."""
+
+    RAISED = "raised"
+    WORSENED = "worsened"
+    REOPENED = "reopened"
+    RETURNED = "returned"
+    CLOSED = "closed"
+    VERIFIED = "verified"
+    ACKNOWLEDGED = "acknowledged"
+    SHELVED = "shelved"
+    UNSHELVED = "unshelved"
+    SUPPRESSED = "suppressed"
+    UNSUPPRESSED = "unsuppressed"
+    OUT_OF_SERVICE = "out_of_service"
+    IN_SERVICE = "in_service"
+
+
+class Closure(StrEnum):
+    """Why a person closes a case while the twin may still see the finding.
+
+    ``fixed`` is a claim that the twin checks; ``not_a_fault`` and ``accepted``
+    hold until the finding has gone or grows more severe.
+    """
+
+    FIXED = "fixed"
+    NOT_A_FAULT = "not_a_fault"
+    ACCEPTED = "accepted"
+
+
+_ASKS_FOR_A_PERSON = frozenset(
+    {
+        Change.RAISED,
+        Change.WORSENED,
+        Change.REOPENED,
+        Change.UNSHELVED,
+        Change.UNSUPPRESSED,
+    }
+)
+_ENDS = frozenset({Change.CLOSED, Change.RETURNED, Change.VERIFIED})
+
+
+class ActionError(ValueError):
+    """A person asked for what cannot be done; the sentence says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """Who did something, when, and what was said. ``until`` ends a shelf. UTC."""
+
+    who: str
+    when: datetime
+    comment: str = ""
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Dismissal:
+    """A person's closing of a case; ``until`` is when a claimed repair is doubted."""
+
+    note: Note
+    closure: Closure
+    severity: Severity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """Everything known about one unit, kind and component.
+
+    ``occurrence`` counts how often it was raised. ``raised`` None means that
+    the on-delay still runs; ``absent_since`` is when the finding was first not
+    seen; ``returned`` is when the off-delay had run out. UTC.
+    """
+
+    finding: Finding
+    severity: Severity
+    first_seen: datetime
+    occurrence: int = 0
+    raised: datetime | None = None
+    absent_since: datetime | None = None
+    returned: datetime | None = None
+    closed: datetime | None = None
+    acknowledged: Note | None = None
+    shelved: Note | None = None
+    out_of_service: Note | None = None
+    dismissed: Dismissal | None = None
+    suppressed_by: str = ""
+
+    @property
+    def key(self) -> str:
+        """Name of the case, :attr:`twin.finding.Finding.key`."""
+        return self.finding.key
+
+    @property
+    def open(self) -> bool:
+        """Whether it has been raised and is not over yet."""
+        return self.raised is not None and self.closed is None
+
+    @property
+    def status(self) -> Status:
+        """The one word for all the facts; the strongest mask comes first."""
+        if self.out_of_service is not None:
+            return Status.OUT_OF_SERVICE
+        if self.closed is not None:
+            return Status.NORMAL
+        if self.shelved is not None:
+            return Status.SHELVED
+        if self.suppressed_by:
+            return Status.SUPPRESSED
+        if self.raised is None:
+            return Status.PENDING
+        if self.returned is not None:
+            return Status.RETURNED
+        if self.acknowledged is not None:
+            return Status.ACKNOWLEDGED
+        return Status.UNACKNOWLEDGED
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the case as plain JSON values, its status included."""
+        return {
+            "finding": finding_to_dict(self.finding),
+            "status": self.status.value,
+            "severity": self.severity.word,
+            "first_seen": instant(self.first_seen),
+            "occurrence": self.occurrence,
+            "raised": _write(self.raised),
+            "absent_since": _write(self.absent_since),
+            "returned": _write(self.returned),
+            "closed": _write(self.closed),
+            "acknowledged": _write_note(self.acknowledged),
+            "shelved": _write_note(self.shelved),
+            "out_of_service": _write_note(self.out_of_service),
+            "dismissed": None
+            if self.dismissed is None
+            else {
+                "note": _write_note(self.dismissed.note),
+                "closure": self.dismissed.closure.value,
+                "severity": self.dismissed.severity.word,
+            },
+            "suppressed_by": self.suppressed_by,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Return the case that :meth:`to_dict` wrote."""
+        dismissed = values["dismissed"]
+        note = None if dismissed is None else _read_note(dismissed["note"])
+        return cls(
+            finding=finding_from_dict(values["finding"]),
+            severity=Severity[values["severity"].upper()],
+            first_seen=parse_instant(values["first_seen"]),
+            occurrence=int(values["occurrence"]),
+            raised=_read(values["raised"]),
+            absent_since=_read(values["absent_since"]),
+            returned=_read(values["returned"]),
+            closed=_read(values["closed"]),
+            acknowledged=_read_note(values["acknowledged"]),
+            shelved=_read_note(values["shelved"]),
+            out_of_service=_read_note(values["out_of_service"]),
+            dismissed=None
+            if note is None
+            else Dismissal(
+                note,
+                Closure(dismissed["closure"]),
+                Severity[dismissed["severity"].upper()],
+            ),
+            suppressed_by=str(values["suppressed_by"]),
+        )
+
+
+def _write(time: datetime | None) -> str | None:
+    return None if time is None else instant(time)
+
+
+def _read(text: str | None) -> datetime | None:
+    return None if text is None else parse_instant(text)
+
+
+def _write_note(note: Note | None) -> dict[str, Any] | None:
+    if note is None:
+        return None
+    return {
+        "who": note.who,
+        "when": instant(note.when),
+        "comment": note.comment,
+        "until": _write(note.until),
+    }
+
+
+def _read_note(values: Mapping[str, Any] | None) -> Note | None:
+    if values is None:
+        return None
+    return Note(
+        values["who"],
+        parse_instant(values["when"]),
+        values["comment"],
+        _read(values["until"]),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transition:
+    """One change of one case: when, from what to what, by whom and why."""
+
+    time: datetime
+    key: str
+    change: Change
+    before: Status
+    after: Status
+    occurrence: int
+    severity: Severity
+    sentence: str
+    who: str = TWIN
+    comment: str = ""
+
+    @property
+    def asks_for_a_person(self) -> bool:
+        """Whether somebody should be told now; a masked case tells nobody."""
+        return self.change in _ASKS_FOR_A_PERSON and self.after is Status.UNACKNOWLEDGED
+
+    @property
+    def is_an_end(self) -> bool:
+        """Whether it is over, which is news but wakes nobody."""
+        return self.change in _ENDS and self.who == TWIN
+
+    def to_entry(self) -> AuditEntry:
+        """Return the line that the audit keeps for ever."""
+        return AuditEntry(
+            time=self.time,
+            actor=self.who,
+            action=self.change.value,
+            subject=self.key,
+            detail={
+                "before": self.before.value,
+                "after": self.after.value,
+                "occurrence": self.occurrence,
+                "severity": self.severity.word,
+                "sentence": self.sentence,
+                "comment": self.comment,
+            },
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """How long a finding must be seen before, and unseen after, an alarm."""
+
+    on: timedelta
+    off: timedelta
+
+
+_DAY = timedelta(days=1)
+# A finding on equipment is a daily statistic that has already crossed its
+# limit, so that is its on-delay. No off-delay is shorter than a day: whatever
+# dithers then makes one alarm, and not a second within the day.
+DEFAULT_DELAYS: Mapping[FindingKind, Delay] = {
+    FindingKind.FOULING: Delay(timedelta(0), 3 * _DAY),
+    FindingKind.COP_DEGRADATION: Delay(timedelta(0), 3 * _DAY),
+    FindingKind.MISSED_RECOVERY: Delay(timedelta(0), 2 * _DAY),
+    FindingKind.SENSOR: Delay(timedelta(minutes=10), _DAY),
+    FindingKind.TELEMETRY: Delay(timedelta(minutes=5), _DAY),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """What the engine may be told to do otherwise.
+
+    ``medium_cost`` and ``high_cost`` are the costs from which a case is of
+    medium and of high severity [EUR/d]; ``urgent`` is how near a clean-by date
+    lifts it by one; an unknown cost is medium, because unknown is not nothing.
+    """
+
+    delays: Mapping[FindingKind, Delay] = field(
+        default_factory=lambda: dict(DEFAULT_DELAYS)
+    )
+    medium_cost: float = 10.0
+    high_cost: float = 50.0
+    urgent: timedelta = timedelta(days=14)
+    longest_shelf: timedelta = timedelta(days=7)
+    repair_shows_within: timedelta = timedelta(days=7)
+
+
+DEFAULT_RULES = Rules()
+
+
+def severity_of(finding: Finding, now: datetime, rules: Rules) -> Severity:
+    """Return how much a finding matters, by cost and by urgency."""
+    cost = finding.cost_eur_day
+    if cost is None or cost >= rules.medium_cost:
+        level = Severity.MEDIUM
+    else:
+        level = Severity.LOW
+    if cost is not None and cost >= rules.high_cost:
+        level = Severity.HIGH
+    if finding.clean_by is not None and finding.clean_by - now <= rules.urgent:
+        level = Severity(min(level + 1, Severity.HIGH))
+    return level
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """All cases by key, and the event time of the last look; None before it."""
+
+    cases: Mapping[str, Case] = field(default_factory=dict)
+    time: datetime | None = None
+
+
+def step(
+    board: Board,
+    findings: Iterable[Finding],
+    now: datetime,
+    *,
+    judged: Collection[str] | None = None,
+    rules: Rules = DEFAULT_RULES,
+) -> tuple[Board, tuple[Transition, ...]]:
+    """Bring the board up to one look at the plant.
+
+    Parameters
+    ----------
+    board : Board
+        The board after the look before.
+    findings : iterable of Finding
+        Everything found now, in any order; of two with one key, the later
+        seen and dearer counts.
+    now : datetime
+        Event time of the look. A look that is not newer than the board's
+        changes nothing: it has been counted. UTC.
+    judged : collection of str, optional
+        The units that could be judged; None is all. A finding that is absent
+        where nothing could be judged is unknown, not gone, so the delays of
+        that unit's cases start again.
+    rules : Rules
+
+    Returns
+    -------
+    Board, tuple of Transition
+        The new board, and what changed in order of key.
+    """
+    if board.time is not None and now <= board.time:
+        return board, ()
+    seen = _one_a_key(findings)
+    cases = dict(board.cases)
+    changes: dict[str, list[tuple[Change, str]]] = {}
+    for key in sorted(cases.keys() | seen.keys()):
+        told: list[tuple[Change, str]] = []
+        case = cases.get(key)
+        if key in seen:
+            case = _present(case, seen[key], now, rules, told)
+        elif case is not None:
+            if judged is None or case.finding.unit in judged:
+                case = _absent(case, now, rules, told)
+            else:
+                case = replace(case, absent_since=None)
+                if case.raised is None:
+                    case = replace(case, first_seen=now)
+        if case is not None:
+            case = _off_the_shelf(case, now, told)
+        if case is None:
+            cases.pop(key, None)
+        else:
+            cases[key] = case
+        changes[key] = told
+    for key, case in _masked(cases).items():
+        if case.suppressed_by != cases[key].suppressed_by and case.open:
+            masked = bool(case.suppressed_by)
+            changes[key].append(
+                (
+                    Change.SUPPRESSED if masked else Change.UNSUPPRESSED,
+                    case.suppressed_by or cases[key].suppressed_by,
+                )
+            )
+        cases[key] = case
+    transitions = []
+    for key in sorted(changes):
+        before = _status(board.cases.get(key))
+        for change, comment in changes[key]:
+            case = cases[key]
+            transitions.append(_transition(case, before, change, now, TWIN, comment))
+            before = case.status
+    return Board(cases, now), tuple(transitions)
+
+
+def _one_a_key(findings: Iterable[Finding]) -> dict[str, Finding]:
+    best: dict[str, tuple[Any, Finding]] = {}
+    for finding in findings:
+        # The text at the end makes the choice independent of the order.
+        rank = (
+            finding.seen,
+            finding.cost_eur_day or 0.0,
+            to_json(finding_to_dict(finding)),
+        )
+        known = best.get(finding.key)
+        if known is None or rank > known[0]:
+            best[finding.key] = (rank, finding)
+    return {key: finding for key, (_, finding) in best.items()}
+
+
+def _present(
+    case: Case | None,
+    finding: Finding,
+    now: datetime,
+    rules: Rules,
+    told: list[tuple[Change, str]],
+) -> Case:
+    severity = severity_of(finding, now, rules)
+    opening = Change.RAISED
+    if case is not None and case.dismissed is not None:
+        until = case.dismissed.note.until
+        if severity <= case.dismissed.severity and (until is None or now < until):
+            return replace(case, finding=finding, absent_since=None)
+        opening = Change.REOPENED
+    if case is None or case.closed is not None:
+        case = Case(
+            finding=finding,
+            severity=severity,
+            first_seen=now,
+            occurrence=0 if case is None else case.occurrence,
+            shelved=None if case is None else case.shelved,
+            out_of_service=None if case is None else case.out_of_service,
+        )
+    else:
+        worse = severity > case.severity
+        case = replace(
+            case,
+            finding=replace(finding, since=min(finding.since, case.finding.since)),
+            severity=max(severity, case.severity),
+            absent_since=None,
+        )
+        if case.returned is not None:
+            case = replace(case, returned=None)
+            told.append((Change.REOPENED, ""))
+        elif worse and case.raised is not None:
+            # What was taken note of was something smaller.
+            case = replace(case, acknowledged=None)
+            told.append((Change.WORSENED, ""))
+    if case.raised is None and now - case.first_seen >= rules.delays[finding.kind].on:
+        case = replace(case, raised=now, occurrence=case.occurrence + 1)
+        told.append((opening, ""))
+    return case
+
+
+def _absent(
+    case: Case, now: datetime, rules: Rules, told: list[tuple[Change, str]]
+) -> Case | None:
+    if case.closed is not None and case.dismissed is None:
+        return case
+    case = replace(case, absent_since=case.absent_since or now)
+    assert case.absent_since is not None  # noqa: S101  # set one line above
+    absent = now - case.absent_since
+    delay = rules.delays[case.finding.kind]
+    if case.dismissed is not None:
+        if absent >= delay.off:
+            if case.dismissed.closure is Closure.FIXED:
+                told.append((Change.VERIFIED, "the twin no longer sees it"))
+            case = replace(case, dismissed=None, absent_since=None)
+    elif case.raised is None:
+        if absent >= delay.on:
+            kept = case.occurrence or case.shelved or case.out_of_service
+            return replace(case, closed=now, absent_since=None) if kept else None
+    elif case.returned is None and absent >= delay.off:
+        if case.acknowledged is None:
+            case = replace(case, returned=now)
+            told.append((Change.RETURNED, ""))
+        else:
+            case = replace(case, closed=now, absent_since=None, suppressed_by="")
+            told.append((Change.CLOSED, "the twin no longer sees it"))
+    return case
+
+
+def _off_the_shelf(case: Case, now: datetime, told: list[tuple[Change, str]]) -> Case:
+    if case.shelved is None or case.shelved.until is None or now < case.shelved.until:
+        return case
+    if case.open:
+        told.append((Change.UNSHELVED, "the shelving ended"))
+    return replace(case, shelved=None)
+
+
+def _masked(cases: Mapping[str, Case]) -> dict[str, Case]:
+    """Return the cases with who explains each of them, ``""`` where nobody does.
+
+    A lost gateway explains the units it carried; a probe that lies explains
+    what was concluded from it; and a finding may name its cause itself.
+    """
+    standing = {
+        key: case
+        for key, case in cases.items()
+        if case.open and case.returned is None and case.dismissed is None
+    }
+    return {
+        key: replace(case, suppressed_by=_explained_by(case, standing))
+        for key, case in cases.items()
+    }
+
+
+_EQUIPMENT = (FindingKind.FOULING, FindingKind.COP_DEGRADATION)
+
+
+def _explained_by(case: Case, standing: Mapping[str, Case]) -> str:
+    finding = case.finding
+    if case.closed is not None:
+        return ""
+    named = str(finding.evidence.get("caused_by", ""))
+    if named in standing and named != finding.key:
+        return named
+    points = finding.evidence.get("points", ())
+    used = set(points) if isinstance(points, Sequence) else set()
+    for key in sorted(standing):
+        cause = standing[key].finding
+        if key == finding.key:
+            continue
+        if (
+            cause.kind is FindingKind.TELEMETRY
+            and cause.unit == "site"
+            and finding.kind is FindingKind.TELEMETRY
+            and finding.unit != "site"
+        ):
+            return key
+        if (
+            cause.kind is FindingKind.SENSOR
+            and finding.kind in _EQUIPMENT
+            and cause.unit == finding.unit
+            and cause.component in used
+        ):
+            return key
+    return ""
+
+
+def _status(case: Case | None) -> Status:
+    return Status.NORMAL if case is None else case.status
+
+
+def _transition(
+    case: Case, before: Status, change: Change, time: datetime, who: str, comment: str
+) -> Transition:
+    return Transition(
+        time=time,
+        key=case.key,
+        change=change,
+        before=before,
+        after=case.status,
+        occurrence=case.occurrence,
+        severity=case.severity,
+        sentence=case.finding.sentence,
+        who=who,
+        comment=comment,
+    )
+
+
+# --- what persons do --------------------------------------------------------
+
+
+def _case(board: Board, key: str) -> Case:
+    try:
+        return board.cases[key]
+    except KeyError:
+        raise ActionError(f'there is no case "{key}"') from None
+
+
+def _named(note: Note, reason: bool = False) -> None:
+    if not note.who.strip():
+        raise ActionError("who are you? A name is needed, the audit keeps it")
+    if reason and not note.comment.strip():
+        raise ActionError("a reason is needed, the next shift will ask for it")
+
+
+def _put(
+    board: Board, before: Case, after: Case, change: Change, note: Note
+) -> tuple[Board, Transition]:
+    return (
+        Board({**board.cases, after.key: after}, board.time),
+        _transition(
+            after, before.status, change, note.when, note.who.strip(), note.comment
+        ),
+    )
+
+
+def acknowledge(board: Board, key: str, note: Note) -> tuple[Board, Transition]:
+    """Take note of a case; one that has returned is thereby closed.
+
+    Raises
+    ------
+    ActionError
+        If there is nothing to take note of, or nobody is named.
+    """
+    _named(note)
+    case = _case(board, key)
+    if not case.open:
+        raise ActionError(f"{key} is {case.status.value}: nothing to acknowledge")
+    if case.acknowledged is not None:
+        by = case.acknowledged
+        raise ActionError(
+            f"{key} was acknowledged by {by.who} at {instant(by.when)} already"
+        )
+    after = replace(case, acknowledged=note)
+    if case.returned is not None:
+        after = replace(after, closed=note.when, absent_since=None)
+        return _put(board, case, after, Change.CLOSED, note)
+    return _put(board, case, after, Change.ACKNOWLEDGED, note)
+
+
+def shelve(
+    board: Board, key: str, note: Note, rules: Rules = DEFAULT_RULES
+) -> tuple[Board, Transition]:
+    """Put a case out of sight until ``note.until``; a reason is required.
+
+    Raises
+    ------
+    ActionError
+        If it is not open, or the end or the reason is missing, past or too far.
+    """
+    _named(note, reason=True)
+    case = _case(board, key)
+    if not case.open:
+        raise ActionError(f"{key} is {case.status.value}: nothing to shelve")
+    if note.until is None or note.until <= note.when:
+        raise ActionError("a shelf needs an end that lies ahead")
+    if note.until - note.when > rules.longest_shelf:
+        raise ActionError(
+            f"a shelf may last {rules.longest_shelf.days} days at the most; "
+            "what should stay silent longer is taken out of service"
+        )
+    return _put(board, case, replace(case, shelved=note), Change.SHELVED, note)
+
+
+def unshelve(board: Board, key: str, note: Note) -> tuple[Board, Transition]:
+    """Bring a shelved case back before its end."""
+    _named(note)
+    case = _case(board, key)
+    if case.shelved is None:
+        raise ActionError(f"{key} is not shelved")
+    return _put(board, case, replace(case, shelved=None), Change.UNSHELVED, note)
+
+
+def close(
+    board: Board, key: str, note: Note, closure: Closure, rules: Rules = DEFAULT_RULES
+) -> tuple[Board, Transition]:
+    """Close a case by a person's word; a reason is required.
+
+    A claimed repair is believed for ``rules.repair_shows_within``: the twin
+    then says that it verified it, or opens the case again.
+    """
+    _named(note, reason=True)
+    case = _case(board, key)
+    if not case.open:
+        raise ActionError(f"{key} is {case.status.value}: nothing to close")
+    if closure is Closure.FIXED:
+        note = replace(note, until=note.when + rules.repair_shows_within)
+    after = replace(
+        case,
+        closed=note.when,
+        suppressed_by="",
+        shelved=None,
+        dismissed=Dismissal(note, closure, case.severity),
+    )
+    said = replace(note, comment=f"{closure.value}: {note.comment}")
+    return _put(board, case, after, Change.CLOSED, said)
+
+
+def take_out_of_service(board: Board, key: str, note: Note) -> tuple[Board, Transition]:
+    """Silence a case until a person brings it back; a reason is required."""
+    _named(note, reason=True)
+    case = _case(board, key)
+    if case.out_of_service is not None:
+        raise ActionError(f"{key} is out of service already")
+    after = replace(case, out_of_service=note)
+    return _put(board, case, after, Change.OUT_OF_SERVICE, note)
+
+
+def bring_into_service(board: Board, key: str, note: Note) -> tuple[Board, Transition]:
+    """End what :func:`take_out_of_service` began."""
+    _named(note)
+    case = _case(board, key)
+    if case.out_of_service is None:
+        raise ActionError(f"{key} is in service")
+    after = replace(case, out_of_service=None)
+    return _put(board, case, after, Change.IN_SERVICE, note)
+
+
+# --- the board that is kept -------------------------------------------------
+
+Compose = Callable[[Transition, Case], Sequence[Message]]
+
+
+def _nobody(transition: Transition, case: Case) -> Sequence[Message]:
+    return ()
+
+
+class Alarms:
+    """The board of a site, kept in a state database.
+
+    A change, its audit line and the messages it causes are one transaction:
+    after a crash either all of them are there, or none, and the look that
+    caused them comes again. Without ``compose`` nobody is ever told, which is
+    how a replay runs.
+    """
+
+    _CLOCK = "alarms.time"
+
+    def __init__(
+        self,
+        state: State,
+        rules: Rules = DEFAULT_RULES,
+        compose: Compose = _nobody,
+    ) -> None:
+        self._state = state
+        self._rules = rules
+        self._compose = compose
+        self._lock = threading.RLock()
+        self._revision = 1
+        clock = state.fact(self._CLOCK)
+        self._board = Board(
+            {key: Case.from_dict(case) for key, case in state.cases().items()},
+            None if clock is None else parse_instant(clock),
+        )
+
+    @property
+    def board(self) -> Board:
+        """The board as it stands; never changed in place."""
+        with self._lock:
+            return self._board
+
+    @property
+    def revision(self) -> int:
+        """Grows with each change that a reader would see."""
+        with self._lock:
+            return self._revision
+
+    def cases(self) -> tuple[Case, ...]:
+        """Return the open cases, dearest first."""
+        with self._lock:
+            found = [case for case in self._board.cases.values() if case.open]
+        return tuple(
+            sorted(
+                found,
+                key=lambda case: (
+                    -(case.finding.cost_eur_day or 0.0),
+                    -case.severity,
+                    case.key,
+                ),
+            )
+        )
+
+    def case(self, key: str) -> Case | None:
+        """Return a case by its key, or None."""
+        return self.board.cases.get(key)
+
+    def history(self, limit: int = 200, subject: str = "") -> list[AuditEntry]:
+        """Return the newest audit lines first, of one case if ``subject`` is given."""
+        return self._state.audit(limit=limit, subject=subject)
+
+    def step(
+        self,
+        findings: Iterable[Finding],
+        now: datetime,
+        judged: Collection[str] | None = None,
+    ) -> tuple[Transition, ...]:
+        """Bring the board up to one look; see :func:`step`."""
+        with self._lock:
+            board, transitions = step(
+                self._board, findings, now, judged=judged, rules=self._rules
+            )
+            if board is not self._board:
+                self._commit(board, transitions)
+            return transitions
+
+    def rewind(self, now: datetime, who: str) -> None:
+        """Set the board's clock back after it ran ahead, and say so in the audit.
+
+        A clock that jumped a year ahead and back would otherwise leave every
+        look uncounted until the year is over.
+        """
+        with self._lock:
+            if self._board.time is None or self._board.time <= now:
+                return
+            entry = AuditEntry(
+                time=now,
+                actor=who,
+                action="rewound",
+                subject="alarms",
+                detail={"from": instant(self._board.time), "to": instant(now)},
+            )
+            self._state.save(facts={self._CLOCK: instant(now)}, audit=[entry])
+            self._board = Board(self._board.cases, now)
+            self._revision += 1
+
+    def acknowledge(
+        self, key: str, who: str, when: datetime, comment: str = ""
+    ) -> Transition:
+        """Take note of a case; see :func:`acknowledge`."""
+        return self._act(
+            lambda board: acknowledge(board, key, Note(who, when, comment))
+        )
+
+    def shelve(
+        self, key: str, who: str, when: datetime, until: datetime, reason: str
+    ) -> Transition:
+        """Put a case out of sight for a while; see :func:`shelve`."""
+        note = Note(who, when, reason, until)
+        return self._act(lambda board: shelve(board, key, note, self._rules))
+
+    def unshelve(
+        self, key: str, who: str, when: datetime, comment: str = ""
+    ) -> Transition:
+        """Bring a shelved case back; see :func:`unshelve`."""
+        return self._act(lambda board: unshelve(board, key, Note(who, when, comment)))
+
+    def close(
+        self,
+        key: str,
+        who: str,
+        when: datetime,
+        reason: str,
+        closure: Closure = Closure.FIXED,
+    ) -> Transition:
+        """Close a case by a person's word; see :func:`close`."""
+        note = Note(who, when, reason)
+        return self._act(lambda board: close(board, key, note, closure, self._rules))
+
+    def take_out_of_service(
+        self, key: str, who: str, when: datetime, reason: str
+    ) -> Transition:
+        """Silence a case until it is brought back."""
+        note = Note(who, when, reason)
+        return self._act(lambda board: take_out_of_service(board, key, note))
+
+    def bring_into_service(
+        self, key: str, who: str, when: datetime, comment: str = ""
+    ) -> Transition:
+        """End the silence of a case."""
+        note = Note(who, when, comment)
+        return self._act(lambda board: bring_into_service(board, key, note))
+
+    def _act(self, action: Callable[[Board], tuple[Board, Transition]]) -> Transition:
+        with self._lock:
+            board, transition = action(self._board)
+            self._commit(board, (transition,))
+            return transition
+
+    def _commit(self, board: Board, transitions: Sequence[Transition]) -> None:
+        old = self._board.cases
+        changed = {
+            key: case.to_dict()
+            for key, case in board.cases.items()
+            if old.get(key) != case
+        }
+        self._state.save(
+            cases={**changed, **dict.fromkeys(old.keys() - board.cases.keys())},
+            facts={} if board.time is None else {self._CLOCK: instant(board.time)},
+            audit=[transition.to_entry() for transition in transitions],
+            messages=[
+                message
+                for transition in transitions
+                for message in self._compose(transition, board.cases[transition.key])
+            ],
+        )
+        self._board = board
+        if changed or transitions:
+            self._revision += 1

@@ -1,0 +1,451 @@
+"""The durable commit point: what is in here may be acknowledged.
+
+Batches of raw messages in one SQLite file (WAL, ``synchronous=FULL``, so a
+committed batch survives a crash and a power cut), each consumer's cursor, and
+the verdicts. A cursor moves in the same transaction as the verdicts of what
+it passed, so a crash can neither count a message twice nor forget it.
+
+One writer appends; a consumer reads and advances on a connection of its own,
+in this or another thread. What a message says is not known here.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import struct
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FORMAT = 1
+_SCHEMA = """
+CREATE TABLE batch (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    messages INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    content BLOB NOT NULL
+);
+CREATE TABLE cursor (consumer TEXT PRIMARY KEY, position INTEGER NOT NULL)
+    WITHOUT ROWID;
+CREATE TABLE verdict (
+    consumer TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    verdict TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    PRIMARY KEY (consumer, subject, verdict, reason)
+) WITHOUT ROWID;
+CREATE TABLE received (
+    one INTEGER PRIMARY KEY CHECK (one = 1), messages INTEGER NOT NULL
+);
+INSERT INTO received VALUES (1, 0);
+CREATE TABLE dead_letter (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    received_ms INTEGER NOT NULL,
+    topic TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    payload BLOB NOT NULL
+);
+"""
+# received_ms, retained, bytes of topic, bytes of payload
+_HEAD = struct.Struct("<qBHI")
+_LONGEST_LETTER = 4096
+
+
+class Message(NamedTuple):
+    """What the broker gave us, as it was. ``received_ms`` since 1970."""
+
+    topic: str
+    payload: bytes
+    received_ms: int
+    retained: bool = False
+
+
+class DeadLetter(NamedTuple):
+    """A message, or a part of one, that became no stored reading, and why."""
+
+    received_ms: int
+    topic: str
+    reason: str
+    detail: str
+    payload: bytes
+
+
+class Batch(NamedTuple):
+    """Messages in the order of their arrival; ``position`` is past them."""
+
+    position: int
+    messages: list[Message]
+
+
+class JournalError(OSError):
+    """The journal cannot take more now: no acknowledgement may follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Where every message is that was ever journaled.
+
+    ``received = stored + duplicate + quarantined + rejected + in_flight``, in
+    messages, at every moment, because all of it is read in one transaction. A
+    message counts as *stored* when at least one of its readings was; else as
+    *duplicate*, *quarantined* or *rejected*, whichever of these its readings
+    were, in this order. ``in_flight`` is journaled and not judged yet.
+
+    ``readings`` counts the parts by the same four words, and ``reasons`` says
+    why readings were quarantined or rejected: a message may carry a hundred
+    good ones and a bad one. ``archived`` readings obey the same law without
+    anything in flight.
+    """
+
+    received: int = 0
+    stored: int = 0
+    duplicate: int = 0
+    quarantined: int = 0
+    rejected: int = 0
+    in_flight: int = 0
+    readings: Mapping[str, int] = field(default_factory=dict)
+    reasons: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every received message is in exactly one place."""
+        return self.received == (
+            self.stored
+            + self.duplicate
+            + self.quarantined
+            + self.rejected
+            + self.in_flight
+        )
+
+
+@dataclass(slots=True)
+class Tally:
+    """The verdicts of what one step of a consumer passed."""
+
+    messages: dict[str, int] = field(default_factory=dict)
+    readings: dict[tuple[str, str], int] = field(default_factory=dict)
+    dead: list[DeadLetter] = field(default_factory=list)
+
+    def message(self, verdict: str, number: int = 1) -> None:
+        """Count messages under their one verdict."""
+        self.messages[verdict] = self.messages.get(verdict, 0) + number
+
+    def reading(self, verdict: str, reason: str = "", number: int = 1) -> None:
+        """Count readings under their one verdict and its reason."""
+        key = (verdict, reason)
+        if number:
+            self.readings[key] = self.readings.get(key, 0) + number
+
+    @property
+    def verdicts(self) -> dict[str, int]:
+        """How many readings there are of each verdict."""
+        sums: dict[str, int] = {}
+        for (verdict, _), number in self.readings.items():
+            sums[verdict] = sums.get(verdict, 0) + number
+        return sums
+
+
+class Journal:
+    """The journal in one SQLite file, made if missing.
+
+    Parameters
+    ----------
+    path : path
+        The file; its folder must exist.
+    keep_bytes : int
+        How much of what all consumers have passed is kept, for a look back
+        and to warm up the checks after a restart. [B]
+    limit_bytes : int
+        How much may wait for its consumers before no more is taken: an
+        archive that is down for days must not fill the disk. [B]
+    dead_letters : int
+        How many unreadable messages are kept, the newest ones.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        keep_bytes: int = 64 << 20,
+        limit_bytes: int = 8 << 30,
+        dead_letters: int = 1000,
+        consumers: Sequence[str] = ("archive",),
+    ) -> None:
+        self.path = Path(path)
+        self._keep_bytes = keep_bytes
+        self._limit_bytes = limit_bytes
+        self._dead_letters = dead_letters
+        self._consumers = tuple(consumers)
+        self._lock = threading.Lock()
+        self._since_prune = 0
+        self._waiting_bytes = 0
+        with self._failing("open"):
+            self._writer = self._connect()
+            version = self._writer.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0:
+                with self._writer:
+                    self._writer.executescript("BEGIN;" + _SCHEMA)
+                    self._writer.execute(f"PRAGMA user_version={FORMAT}")
+            elif version != FORMAT:
+                raise JournalError(
+                    f"{self.path}: journal format {version}; this version of hptwin "
+                    f"reads {FORMAT}. Use the version that wrote it, or move it away."
+                )
+            with self._writer:
+                self._writer.executemany(
+                    "INSERT OR IGNORE INTO cursor VALUES (?, 0)",
+                    [(name,) for name in self._consumers],
+                )
+            self._prune()
+
+    def append(self, messages: Sequence[Message]) -> int:
+        """Store messages durably; they may be acknowledged when it returns.
+
+        Returns
+        -------
+        int
+            The position past them.
+
+        Raises
+        ------
+        JournalError
+            If they are not stored: the disk or the journal's limit is full.
+            Nothing of the batch is kept, and trying again later is right.
+        """
+        content = pack(messages)
+        with self._lock, self._failing("append"):
+            if self._waiting_bytes + len(content) > self._limit_bytes:
+                self._prune()
+            if self._waiting_bytes + len(content) > self._limit_bytes:
+                raise JournalError(
+                    f"{self.path}: {self._waiting_bytes} bytes wait for the archive "
+                    f"and {self._limit_bytes} may; see why the archive takes nothing"
+                )
+            with self._writer:
+                row = self._writer.execute(
+                    "INSERT INTO batch (messages, size, content) VALUES (?, ?, ?)",
+                    (len(messages), len(content), content),
+                )
+                self._writer.execute(
+                    "UPDATE received SET messages = messages + ?", (len(messages),)
+                )
+            self._waiting_bytes += len(content)
+            self._since_prune += len(content)
+            if self._since_prune > self._keep_bytes // 4:
+                self._prune()
+            return int(row.lastrowid or 0)
+
+    def position(self, consumer: str = "archive") -> int:
+        """Return the position up to which a consumer has passed."""
+        with closing(self._connect(read_only=True)) as reader:
+            return _position(reader, consumer)
+
+    def read(self, after: int, *, messages: int = 5000) -> Batch | None:
+        """Return what follows a position, some ``messages`` of it, or None."""
+        with self._failing("read"), closing(self._connect(read_only=True)) as reader:
+            return _read(reader, after, messages)
+
+    def before(self, position: int, *, messages: int = 5000) -> list[Message]:
+        """Return the last messages up to a position that are still kept."""
+        with self._failing("read"), closing(self._connect(read_only=True)) as reader:
+            found: list[list[Message]] = []
+            for (content,) in reader.execute(
+                "SELECT content FROM batch WHERE id <= ? ORDER BY id DESC", (position,)
+            ):
+                found.append(unpack(content))
+                messages -= len(found[-1])
+                if messages <= 0:
+                    break
+        return [message for batch in reversed(found) for message in batch]
+
+    def advance(self, position: int, tally: Tally, consumer: str = "archive") -> None:
+        """Move a cursor and count what it passed, in one transaction."""
+        with self._lock, self._failing("advance"), self._writer:
+            self._writer.execute(
+                "UPDATE cursor SET position = ? WHERE consumer = ?",
+                (position, consumer),
+            )
+            rows = [
+                (consumer, "message", verdict, "", number)
+                for verdict, number in tally.messages.items()
+            ]
+            rows += [
+                (consumer, "reading", verdict, reason, number)
+                for (verdict, reason), number in tally.readings.items()
+            ]
+            self._writer.executemany(
+                "INSERT INTO verdict VALUES (?, ?, ?, ?, ?) "
+                "ON CONFLICT DO UPDATE SET number = number + excluded.number",
+                rows,
+            )
+            if tally.dead:
+                self._bury(tally.dead)
+
+    def counts(self, consumer: str = "archive") -> Counts:
+        """Return where every message is, at one moment."""
+        with self._failing("read"), closing(self._connect(read_only=True)) as reader:
+            reader.execute("BEGIN")
+            (received,) = reader.execute("SELECT messages FROM received").fetchone()
+            (in_flight,) = reader.execute(
+                "SELECT COALESCE(SUM(messages), 0) FROM batch WHERE id > ?",
+                (_position(reader, consumer),),
+            ).fetchone()
+            of_messages: dict[str, int] = {}
+            of_readings: dict[str, int] = {}
+            reasons: dict[str, int] = {}
+            for subject, verdict, reason, number in reader.execute(
+                "SELECT subject, verdict, reason, number FROM verdict "
+                "WHERE consumer = ? ORDER BY subject, verdict, reason",
+                (consumer,),
+            ):
+                if subject == "message":
+                    of_messages[verdict] = number
+                else:
+                    of_readings[verdict] = of_readings.get(verdict, 0) + number
+                    if reason:
+                        reasons[reason] = reasons.get(reason, 0) + number
+        return Counts(
+            received=received,
+            stored=of_messages.get("stored", 0),
+            duplicate=of_messages.get("duplicate", 0),
+            quarantined=of_messages.get("quarantined", 0),
+            rejected=of_messages.get("rejected", 0),
+            in_flight=in_flight,
+            readings=of_readings,
+            reasons=reasons,
+        )
+
+    def dead_letters(self, limit: int = 100) -> list[DeadLetter]:
+        """Return the newest messages that became no stored reading."""
+        with self._failing("read"), closing(self._connect(read_only=True)) as reader:
+            rows = reader.execute(
+                "SELECT received_ms, topic, reason, detail, payload FROM dead_letter "
+                "ORDER BY id DESC LIMIT ?",
+                (limit,),
+            ).fetchall()
+        return [DeadLetter(*row) for row in rows]
+
+    def close(self) -> None:
+        """Close the file; what was appended stays."""
+        with self._lock:
+            self._writer.close()
+
+    def _connect(self, *, read_only: bool = False) -> sqlite3.Connection:
+        mode = "rw" if read_only else "rwc"
+        connection = sqlite3.connect(
+            f"{self.path.absolute().as_uri()}?mode={mode}",
+            uri=True,
+            timeout=30.0,
+            check_same_thread=False,
+            isolation_level=None if read_only else "DEFERRED",
+        )
+        if read_only:
+            connection.execute("PRAGMA query_only=ON")
+        else:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+        return connection
+
+    @contextmanager
+    def _failing(self, doing: str) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise JournalError(
+                f"{self.path}: cannot {doing}: {error}; nothing is acknowledged until "
+                "it can (is the disk full, the folder writable?)"
+            ) from error
+
+    def _bury(self, dead: Iterable[DeadLetter]) -> None:
+        letters = list(dead)[-self._dead_letters :]
+        self._writer.executemany(
+            "INSERT INTO dead_letter (received_ms, topic, reason, detail, payload) "
+            "VALUES (?, ?, ?, ?, ?)",
+            [
+                (d.received_ms, d.topic[:1024], d.reason, d.detail[:400], d.payload)
+                for d in (
+                    letter._replace(payload=letter.payload[:_LONGEST_LETTER])
+                    for letter in letters
+                )
+            ],
+        )
+        self._writer.execute(
+            "DELETE FROM dead_letter WHERE id <= (SELECT MAX(id) FROM dead_letter) - ?",
+            (self._dead_letters,),
+        )
+
+    def _prune(self) -> None:
+        """Forget what every consumer has passed, but for the newest of it."""
+        self._since_prune = 0
+        (passed,) = self._writer.execute("SELECT MIN(position) FROM cursor").fetchone()
+        (self._waiting_bytes,) = self._writer.execute(
+            "SELECT COALESCE(SUM(size), 0) FROM batch WHERE id > ?", (passed,)
+        ).fetchone()
+        kept = 0
+        for number, size in self._writer.execute(
+            "SELECT id, size FROM batch WHERE id <= ? ORDER BY id DESC", (passed,)
+        ):
+            kept += size
+            if kept > self._keep_bytes:
+                with self._writer:
+                    self._writer.execute("DELETE FROM batch WHERE id <= ?", (number,))
+                break
+
+
+def pack(messages: Iterable[Message]) -> bytes:
+    """Return messages as the bytes that a batch stores."""
+    parts: list[bytes] = []
+    for message in messages:
+        topic = message.topic.encode("utf-8", "surrogatepass")
+        parts.append(
+            _HEAD.pack(
+                message.received_ms, message.retained, len(topic), len(message.payload)
+            )
+        )
+        parts.append(topic)
+        parts.append(message.payload)
+    return b"".join(parts)
+
+
+def unpack(content: bytes) -> list[Message]:
+    """Return the messages that :func:`pack` packed."""
+    messages: list[Message] = []
+    at, end = 0, len(content)
+    while at < end:
+        received_ms, retained, topic_size, size = _HEAD.unpack_from(content, at)
+        at += _HEAD.size
+        topic = content[at : at + topic_size].decode("utf-8", "surrogatepass")
+        at += topic_size
+        messages.append(
+            Message(topic, content[at : at + size], received_ms, bool(retained))
+        )
+        at += size
+    return messages
+
+
+def _position(reader: sqlite3.Connection, consumer: str) -> int:
+    row = reader.execute(
+        "SELECT position FROM cursor WHERE consumer = ?", (consumer,)
+    ).fetchone()
+    return int(row[0]) if row else 0
+
+
+def _read(reader: sqlite3.Connection, after: int, limit: int) -> Batch | None:
+    messages: list[Message] = []
+    position = after
+    for number, content in reader.execute(
+        "SELECT id, content FROM batch WHERE id > ? ORDER BY id", (after,)
+    ):
+        messages.extend(unpack(content))
+        position = number
+        if len(messages) >= limit:
+            break
+    return Batch(position, messages) if messages else None

@@ -1,0 +1,206 @@
+"""Real servers for the tests: started on free ports, ended by their own pid.
+
+Each is a context manager that yields what a client needs. None of them uses
+a port, a file or a process that it did not make.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+_SEARCH = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/usr/local/sbin"
+
+
+def program(name: str) -> str:
+    """Return the path of a server; skip without it, but fail where CI is set."""
+    found = shutil.which(name, path=_SEARCH)
+    if found is None:
+        reason = f"{name} is not installed here; apt-get install it to run this"
+        if os.environ.get("CI"):
+            pytest.fail(f"{reason}, and in CI no server-backed test may skip")
+        pytest.skip(reason)
+    return found
+
+
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 on which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Server:
+    """One server process of ours, and how to start it again."""
+
+    command: list[str]
+    port: int
+    folder: Path
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until its port answers."""
+        with (self.folder / "server.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        end = time.monotonic() + 30
+        while True:
+            if self.process.poll() is not None:
+                text = (self.folder / "server.log").read_text("utf-8", "replace")
+                raise RuntimeError(f"{self.command[0]} ended at once:\n{text[-2000:]}")
+            with contextlib.suppress(OSError):
+                socket.create_connection(("127.0.0.1", self.port), 1.0).close()
+                return
+            if time.monotonic() > end:
+                self.stop()
+                raise RuntimeError(f"{self.command[0]} does not answer")
+            time.sleep(0.05)
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """End it, by its own pid."""
+        if self.process is None:
+            return
+        self.process.send_signal(number)
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process = None
+
+
+@contextlib.contextmanager
+def _running(server: Server) -> Iterator[Server]:
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+MOSQUITTO_CONF = Path(__file__).resolve().parents[1] / "deploy" / "mosquitto.conf"
+
+
+@contextlib.contextmanager
+def mosquitto(folder: Path, extra: str = "") -> Iterator[Server]:
+    """Run a mosquitto with the queue and persistence settings we ship."""
+    port = free_port()
+    shipped = [
+        line
+        for line in MOSQUITTO_CONF.read_text("utf-8").splitlines()
+        if line.startswith(("max_", "autosave", "queue_", "persistent_client"))
+    ]
+    conf = folder / "mosquitto.conf"
+    conf.write_text(
+        "\n".join(
+            [
+                f"listener {port} 127.0.0.1",
+                "allow_anonymous true",
+                "persistence true",
+                f"persistence_location {folder}/",
+                "user root",
+                *shipped,
+                extra,
+                "",
+            ]
+        ),
+        "utf-8",
+    )
+    with _running(Server([program("mosquitto"), "-c", str(conf)], port, folder)) as it:
+        yield it
+
+
+@dataclass
+class Influx:
+    """An influxd behind nginx; ``url`` is the nginx, ``server`` the influxd."""
+
+    url: str
+    server: Server
+
+
+_INFLUXD_CONF = """reporting-disabled = true
+bind-address = "127.0.0.1:{rpc}"
+[meta]
+  dir = "{folder}/meta"
+[data]
+  dir = "{folder}/data"
+  wal-dir = "{folder}/wal"
+  query-log-enabled = false
+[http]
+  bind-address = "127.0.0.1:{port}"
+  log-enabled = false
+[monitor]
+  store-enabled = false
+"""
+
+# 1.x takes u where 2.x says us, and takes us for ns without a word.
+_NGINX_CONF = """daemon off;
+pid {folder}/nginx.pid;
+error_log {folder}/error.log;
+worker_processes 1;
+events {{ worker_connections 64; }}
+http {{
+  access_log off;
+  client_body_temp_path {folder}/body;
+  proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+  map $arg_precision $in_1x {{ default n; ns n; us u; ms ms; s s; }}
+  upstream influxd {{ server 127.0.0.1:{behind}; keepalive 8; }}
+  server {{
+    listen 127.0.0.1:{port};
+    client_max_body_size 0;
+    proxy_http_version 1.1;
+    proxy_set_header Connection "";
+    proxy_request_buffering off;
+    proxy_buffering off;
+    location = /api/v2/write {{
+      proxy_pass http://influxd/write?db=$arg_bucket&precision=$in_1x;
+    }}
+    location / {{ proxy_pass http://influxd; }}
+  }}
+}}
+"""
+
+
+@contextlib.contextmanager
+def influxd(folder: Path) -> Iterator[Influx]:
+    """Run an influxd 1.x, and an nginx that gives it the path of 2.x."""
+    behind, rpc, port = free_port(), free_port(), free_port()
+    conf = folder / "influxd.conf"
+    conf.write_text(_INFLUXD_CONF.format(folder=folder, port=behind, rpc=rpc), "utf-8")
+    proxy = folder / "nginx.conf"
+    proxy.write_text(
+        _NGINX_CONF.format(folder=folder, port=port, behind=behind), "utf-8"
+    )
+    database = Server([program("influxd"), "-config", str(conf)], behind, folder)
+    front = Server(
+        [program("nginx"), "-c", str(proxy), "-e", str(folder / "early.log")],
+        port,
+        folder,
+    )
+    with _running(database), _running(front):
+        url = f"http://127.0.0.1:{port}"
+        end = time.monotonic() + 30
+        while True:
+            with contextlib.suppress(OSError):
+                urllib.request.urlopen(f"{url}/ping", timeout=2).close()  # noqa: S310
+                break
+            if time.monotonic() > end:
+                raise RuntimeError("influxd does not answer through nginx")
+            time.sleep(0.05)
+        yield Influx(url, database)

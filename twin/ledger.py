@@ -209,8 +209,23 @@ def _flow(columns: _Columns, side: str) -> Array:
     return np.where(np.isfinite(mass), mass, 1e3 * columns[f"{side}_flow_m3_s"])
 
 
-def _running(machine: Machine, columns: _Columns) -> Array:
-    """Share of the interval that the compressor ran, from what is measured."""
+def running_share(machine: Machine, frame: pd.DataFrame) -> Array:
+    """Tell which share of each interval the compressor ran.
+
+    Parameters
+    ----------
+    machine : Machine
+        The machine, for its standby power.
+    frame : DataFrame
+        Its intervals; ``compressor_running`` is believed first, then
+        ``compressor_power_w``.
+
+    Returns
+    -------
+    ndarray
+        From 0 to 1; NaN where neither is known. [1]
+    """
+    columns = _Columns(frame, pd.DatetimeIndex(frame.index))
     told = columns["compressor_running"]
     power = columns["compressor_power_w"]
     idle = machine.standby_power_w + 0.02 * machine.nameplate.power_w
@@ -277,7 +292,7 @@ def full_load_conditions(
     times = pd.DatetimeIndex(own.index)
     columns = _Columns(own, times)
     source_nominal, sink_nominal = _nominal_flows(machine)
-    runs = _running(machine, columns) > 0.0
+    runs = running_share(machine, columns.frame) > 0.0
     offered, returned = _site_temps(plant, machine, frames, times)
     conditions: dict[str, Array] = {}
     for side, nominal, other in (
@@ -450,7 +465,7 @@ def _state(
         else capacity.get(machine.id)
     )
     able = _Columns(answer, times)
-    running = _running(machine, columns)
+    running = running_share(machine, columns.frame)
     heat, cop = able["expected_sink_heat_w"], able["reference_cop"]
     usable = np.isfinite(heat) & (heat >= 0.0) & (cop > 1.0) & np.isfinite(cop)
     return _State(

@@ -184,8 +184,9 @@ class Checker:
                 self.late += 1
             flag = reading.flag or self._flag(reading, memory)
             if flag:
+                flag = str(flag)
                 self.flagged[flag] = self.flagged.get(flag, 0) + 1
-                kept.append(reading._replace(flag=str(flag)))
+                kept.append(reading._replace(flag=flag))
             else:
                 kept.append(reading)
         return Judged(kept, duplicates, quarantined)

@@ -206,15 +206,19 @@ class InfluxArchive:
                     self.database, record=body, write_precision=_PRECISION
                 )
         except ApiException as error:
-            if len(groups) == 1:
-                reason = f"refused by InfluxDB: {_reason(error)}"
-                refused.extend(Refused(reading, reason) for reading in groups[0])
-                return
             # Some of it is refused; halving finds which, and all the rest of
             # it may be written twice without harm.
-            half = len(groups) // 2
-            self._send(groups[:half], refused)
-            self._send(groups[half:], refused)
+            if len(groups) > 1:
+                half = len(groups) // 2
+                parts = [groups[:half], groups[half:]]
+            elif len(groups[0]) > 1:
+                parts = [[[reading]] for reading in groups[0]]
+            else:
+                reason = f"refused by InfluxDB: {_reason(error)}"
+                refused.append(Refused(groups[0][0], reason))
+                parts = []
+            for part in parts:
+                self._send(part, refused)
 
     def _line(self, group: list[Reading]) -> bytes:
         fields = []
@@ -282,7 +286,6 @@ class InfluxArchive:
                         "time": "int64",
                         **dict.fromkeys([*names, *flags], "float64"),
                     },
-                    float_precision="round_trip",
                 )
             except pd.errors.EmptyDataError:
                 # No row at all, or no such database: both say nothing.
@@ -389,7 +392,9 @@ def _remedy(status: int | None) -> str:
 
 
 def _reason(error: Any) -> str:
-    body = error.body.decode("utf-8", "replace") if error.body else ""
+    body = error.body or ""
+    if isinstance(body, bytes):  # a streamed answer is not decoded by the client
+        body = body.decode("utf-8", "replace")
     return f"{error.status} {body.strip()[:300] or error.reason}"
 
 

@@ -1,0 +1,199 @@
+"""What the journal has taken it keeps, and every message is in one place."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ingest.journal import (
+    DeadLetter,
+    Journal,
+    JournalError,
+    Message,
+    Tally,
+    pack,
+    unpack,
+)
+
+_messages = st.lists(
+    st.builds(
+        Message,
+        topic=st.text(max_size=30),
+        payload=st.binary(max_size=100),
+        received_ms=st.integers(-(2**62), 2**62),
+        retained=st.booleans(),
+    ),
+    max_size=20,
+)
+
+
+def some(number: int, size: int = 10) -> list[Message]:
+    """Return messages that can be told apart."""
+    return [Message("t", b"%0*d" % (size, i), i) for i in range(number)]
+
+
+@given(_messages)
+def test_messages_come_back_as_they_were(messages: list[Message]) -> None:
+    """Whatever bytes, topics and times they have."""
+    assert unpack(pack(messages)) == messages
+
+
+def test_a_journal_is_read_in_the_order_of_arrival(tmp_path: Path) -> None:
+    """Batch after batch, from any position, also after it was reopened."""
+    journal = Journal(tmp_path / "j.sqlite")
+    messages = some(1000)
+    for first in range(0, 1000, 100):
+        journal.append(messages[first : first + 100])
+    journal.close()
+    journal = Journal(tmp_path / "j.sqlite")
+    position, read = journal.position(), []
+    while batch := journal.read(position, messages=250):
+        read += batch.messages
+        position = batch.position
+
+    assert read == messages
+    assert journal.counts().in_flight == 1000
+    journal.close()
+
+
+def test_cursor_and_verdicts_move_together(tmp_path: Path) -> None:
+    """So a crash can neither count a message twice nor forget it."""
+    journal = Journal(tmp_path / "j.sqlite")
+    journal.append(some(10))
+    tally = Tally()
+    tally.message("stored", 7)
+    tally.message("rejected", 3)
+    tally.reading("stored", number=14)
+    tally.reading("rejected", "not JSON", 3)
+    batch = journal.read(0)
+    assert batch is not None
+    journal.advance(batch.position, tally)
+    journal.append(some(5))
+    counts = journal.counts()
+
+    assert counts.balanced
+    assert (counts.received, counts.stored, counts.in_flight) == (15, 7, 5)
+    assert counts.readings == {"stored": 14, "rejected": 3}
+    assert counts.reasons == {"not JSON": 3}
+    journal.close()
+
+
+def test_what_was_passed_is_forgotten_and_what_waits_is_not(tmp_path: Path) -> None:
+    """The disk is bounded by what is kept, and the newest of it stays."""
+    journal = Journal(tmp_path / "j.sqlite", keep_bytes=40_000)
+    for _ in range(20):
+        position = journal.append(some(100, size=100))
+        journal.advance(position, Tally())
+    kept = journal.before(position, messages=10**6)
+    assert 100 <= len(kept) < 500
+    waiting = [journal.append(some(100, size=100)) for _ in range(20)]
+    batch = journal.read(position, messages=10**6)
+
+    assert batch is not None
+    assert len(batch.messages) == 2000
+    assert batch.position == waiting[-1]
+    journal.close()
+
+
+def test_a_full_journal_refuses_and_resumes(tmp_path: Path) -> None:
+    """An archive that is down for weeks must not fill the disk unseen."""
+    journal = Journal(tmp_path / "j.sqlite", limit_bytes=20_000)
+    position = journal.append(some(100, size=100))
+    with pytest.raises(JournalError, match="wait for the archive"):
+        journal.append(some(100, size=100))
+    assert journal.counts().received == 100
+    journal.advance(position, Tally())
+    journal.append(some(100, size=100))
+
+    assert journal.counts().in_flight == 100
+    journal.close()
+
+
+def test_a_full_disk_refuses_whole_batches_and_resumes(tmp_path: Path) -> None:
+    """SQLite's own limit of pages stands for the disk's end."""
+    journal = Journal(tmp_path / "j.sqlite")
+    journal._writer.execute("PRAGMA max_page_count = 30")
+    taken = 0
+    with pytest.raises(JournalError, match="is the disk full"):  # noqa: PT012
+        for _ in range(100):
+            journal.append(some(100, size=100))
+            taken += 100
+    assert journal.counts().received == taken
+    journal._writer.execute("PRAGMA max_page_count = 100000")
+    journal.append(some(100))
+
+    assert journal.counts().received == taken + 100
+    journal.close()
+
+
+def test_dead_letters_are_bounded_and_the_newest_stay(tmp_path: Path) -> None:
+    """A gateway that sends garbage for a week fills nothing."""
+    journal = Journal(tmp_path / "j.sqlite", dead_letters=50)
+    for round_ in range(10):
+        tally = Tally()
+        tally.dead = [
+            DeadLetter(i, "t", "not JSON", f"{round_}/{i}", b"x" * 10_000)
+            for i in range(40)
+        ]
+        journal.advance(0, tally)
+    letters = journal.dead_letters(1000)
+
+    assert len(letters) == 50
+    assert letters[0].detail == "9/39"
+    assert max(len(letter.payload) for letter in letters) == 4096
+    journal.close()
+
+
+def test_a_killed_process_loses_no_committed_batch(tmp_path: Path) -> None:
+    """It prints a number only after the append has returned."""
+    code = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from ingest.journal import Journal, Message\n"
+        "journal = Journal(Path(sys.argv[1]))\n"
+        "for i in range(200):\n"
+        "    journal.append([Message('t', b'%d' % i, i)])\n"
+        "    print(i, flush=True)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "j.sqlite")],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        check=False,
+    )
+    assert done.returncode == -9
+    journal = Journal(tmp_path / "j.sqlite")
+    batch = journal.read(0, messages=10**6)
+
+    assert batch is not None
+    assert [int(m.payload) for m in batch.messages] == list(range(200))
+    journal.close()
+
+
+def test_it_is_synced_at_every_commit(tmp_path: Path) -> None:
+    """NORMAL would lose acknowledged messages with the power."""
+    journal = Journal(tmp_path / "j.sqlite")
+
+    assert journal._writer.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert journal._writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    journal.close()
+
+
+def test_a_newer_format_is_refused(tmp_path: Path) -> None:
+    """A downgrade must not misread what it does not know."""
+    Journal(tmp_path / "j.sqlite").close()
+    connection = sqlite3.connect(tmp_path / "j.sqlite")
+    connection.execute("PRAGMA user_version=99")
+    connection.close()
+    with pytest.raises(JournalError, match="format 99"):
+        Journal(tmp_path / "j.sqlite")

@@ -1,0 +1,605 @@
+"""The whole plant through a season: solved, delayed, measured, and the truth.
+
+Steady states come first and for all times at once; the slowness of liquids and
+metal is laid over them, and what that stores is written down, so that the
+energy of every interval closes to the last joule. What was missed is the
+difference from the same plant with the same weather and nothing wrong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from twin.plant import Coolant
+from twin.simulate import machine, media
+from twin.simulate.boundary import Boundary, boundary
+from twin.simulate.instruments import measure
+from twin.simulate.loops import WATER, Loops, loops, wear
+from twin.simulate.machine import ROOM_DEGC, Build, Outcome
+from twin.simulate.scenario import CAUSES, OPERATION, FaultKind, Scenario, Unit
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+    Flags = NDArray[np.bool_]
+
+RATED_HZ = 50.0
+HEAT_PRICE_EUR_J = 72.0 / 3.6e9
+ELECTRICITY_KG_J = 0.32 / 3.6e6
+HEAT_KG_J = 0.21 / 3.6e6
+CDU, COOLER, CONSUMER, SITE = "cdu1", "cooler1", "network", "site"
+
+_LIQUID_LAG_S = {"source": 150.0, "sink": 210.0}
+_REFRIGERANT_LAG_S = 60.0
+_REST_LAG_S = {"liquid": 5400.0, "refrigerant": 3600.0, "pressure": 900.0}
+_PUMP_SHARE = {"source": 0.012, "sink": 0.008}  # of the rated sink heat
+_DROP_PA = {"hot": 45e3, "cold": 38e3}
+
+_PRESSURES = ("suction_pressure_pa", "compressor_discharge_pressure_pa")
+_REFRIGERANT = (
+    "suction_temp_degc",
+    "compressor_discharge_temp_degc",
+    "liquid_temp_degc",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Simulation:
+    """A simulated season.
+
+    Attributes
+    ----------
+    scenario
+        What was asked for.
+    frames
+        Unit id to frame of what its instruments report, named and in the units
+        of :mod:`twin.points`, right-labelled. ``"site"`` is one.
+    truth
+        Unit id to frame of what nobody measures: true heat flows, conductance
+        and efficiency over their healthy values, heat stored, and for each
+        cause the heat missed in the interval, on the source side
+        (``missed_<cause>_j``) and as it would have been delivered
+        (``missed_delivered_<cause>_j``). [J]
+    planted
+        What a twin should find: unit, kind, component, since, until, size.
+    plant_toml
+        The configuration of exactly this plant.
+    builds
+        How each machine is made.
+    """
+
+    scenario: Scenario
+    frames: Mapping[str, pd.DataFrame]
+    truth: Mapping[str, pd.DataFrame]
+    planted: tuple[Mapping[str, Any], ...]
+    plant_toml: str
+    builds: Mapping[str, Build]
+
+
+def simulate(scenario: Scenario) -> Simulation:
+    """Return the season that a scenario tells; equal scenarios, equal bytes.
+
+    Raises
+    ------
+    ValueError
+        If the scenario names a unit, refrigerant or instrument there is not, or
+        its length is no whole number of steps.
+    """
+    from twin.simulate.export import plant_toml
+
+    _check(scenario)
+    conditions = boundary(scenario)
+    builds = {unit.id: _build(unit) for unit in scenario.machines}
+    actual = loops(scenario, conditions, builds)
+    ideal = actual
+    if scenario.faults:
+        ideal = loops(scenario.healthy(), conditions, builds)
+    made: dict[str, Outcome] = {}
+    clean: dict[str, Outcome] = {}
+    for unit in scenario.machines:
+        made[unit.id], clean[unit.id] = _solve(
+            scenario, conditions, builds[unit.id], unit.id, actual, ideal
+        )
+    frames: dict[str, pd.DataFrame] = {}
+    truth: dict[str, pd.DataFrame] = {}
+    for unit in scenario.machines:
+        frames[unit.id], truth[unit.id] = _heat_pump(
+            scenario, conditions, builds[unit.id], unit, actual, made[unit.id]
+        )
+    _blame(scenario, conditions, made, clean, truth)
+    frames |= _rest_of_plant(scenario, conditions, actual, frames, truth)
+    planted = _planted(scenario, conditions, made, clean, truth)
+    seen = {unit: measure(scenario, unit, frame) for unit, frame in frames.items()}
+    return Simulation(
+        scenario, seen, truth, planted, plant_toml(scenario, builds, seen), builds
+    )
+
+
+def _check(scenario: Scenario) -> None:
+    units = {unit.id for unit in scenario.machines} | {CDU, COOLER, CONSUMER, SITE}
+    if len(units) != len(scenario.machines) + 4:
+        raise ValueError(
+            f"simulate: machines {[u.id for u in scenario.machines]}: ids must differ, "
+            f"and {CDU}, {COOLER}, {CONSUMER}, {SITE} are taken"
+        )
+    for fault in scenario.faults:
+        if fault.unit not in units:
+            raise ValueError(
+                f'simulate: fault {fault.kind.value}: unit "{fault.unit}" is none of '
+                f"{', '.join(sorted(units))}"
+            )
+        of_exchanger = fault.kind in (FaultKind.EXCHANGER_FOULING, FaultKind.STRAINER)
+        if not fault.component and of_exchanger != (fault.unit == CDU):
+            raise ValueError(
+                f"simulate: fault {fault.kind.value} cannot befall {fault.unit}; "
+                f"{CDU} fouls and clogs, machines have all the others"
+            )
+    if scenario.length % scenario.step or not scenario.length:
+        raise ValueError(
+            f"simulate: length {scenario.length} is no whole number of steps of "
+            f"{scenario.step}"
+        )
+
+
+def _build(unit: Unit) -> Build:
+    return machine.size(unit.refrigerant, unit.rating, **dict(unit.build))
+
+
+# --- steady states ------------------------------------------------------------
+
+
+def _solve(
+    scenario: Scenario,
+    conditions: Boundary,
+    build: Build,
+    unit: str,
+    actual: Loops,
+    ideal: Loops,
+) -> tuple[Outcome, Outcome]:
+    """Return what the machine does, and what it would do with nothing wrong."""
+    orders, others = actual.orders[unit], ideal.orders[unit]
+    worn = wear(scenario, conditions.times, unit)
+    none = machine.Wear.none(len(conditions.times))
+    made = _rows(build, orders.duty, worn, orders.on)
+    if ideal is actual:
+        return made, made
+    new = np.ones(len(orders.on), dtype=bool)
+    for name in worn.__slots__:
+        new &= getattr(worn, name) == 0.0
+    again = others.on & ~(orders.same(others) & new)
+    clean = {name: value.copy() for name, value in made.items()}
+    for name, value in _rows(build, others.duty, none, again).items():
+        clean[name] = np.where(again, value, np.where(others.on, clean[name], 0.0))
+    return made, clean
+
+
+def _rows(build: Build, duty: machine.Duty, worn: machine.Wear, on: Flags) -> Outcome:
+    some = machine.run(build, duty.take(on), worn.take(on))
+    whole: Outcome = {}
+    for name, value in some.items():
+        whole[name] = np.zeros(len(on))
+        whole[name][on] = value
+    lost = int(np.isnan(whole["sink_heat_w"]).sum())
+    if lost:
+        raise ValueError(
+            f"simulate: {lost} of {int(on.sum())} intervals ask a "
+            f"{build.refrigerant} machine for a state it cannot have; "
+            "choose a rating nearer to the plant's 40 degC source and 70 degC sink"
+        )
+    return whole
+
+
+# --- slowness -----------------------------------------------------------------
+
+
+def _follow(target: Array, lag_s: Array, step_s: float, start: float) -> Array:
+    """First-order answer to a target held through each interval: interval means."""
+    decay = np.exp(-step_s / lag_s)
+    weight = (1.0 - decay) * lag_s / step_s
+    ends = np.empty(len(target) + 1)
+    ends[0] = state = start
+    for i, (goal, keep) in enumerate(zip(target.tolist(), decay.tolist(), strict=True)):
+        state = goal + (state - goal) * keep
+        ends[i + 1] = state
+    return target + (ends[:-1] - target) * weight
+
+
+def _lagged(
+    value: Array, on: Flags, rest: float, lag_s: float, rest_lag_s: float, step_s: float
+) -> Array:
+    """Follow the machine while it runs, and the room while it does not."""
+    target = np.where(on, value, rest)
+    lag = np.where(on, lag_s, rest_lag_s)
+    return _follow(target, lag, step_s, float(target[0]))
+
+
+def _heat_pump(
+    scenario: Scenario,
+    conditions: Boundary,
+    build: Build,
+    unit: Unit,
+    around: Loops,
+    made: Outcome,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return a machine's true points and the truth beside them."""
+    times = conditions.times
+    step_s = scenario.step.total_seconds()
+    orders = around.orders[unit.id]
+    on = orders.on
+    duty = orders.duty
+    fluid = media.refrigerant(build.refrigerant)
+
+    def liquid(value: Array, lag_s: float) -> Array:
+        return _lagged(value, on, ROOM_DEGC, lag_s, _REST_LAG_S["liquid"], step_s)
+
+    source_in = liquid(duty.source_inlet_degc, 1.0)
+    sink_in = liquid(duty.sink_inlet_degc, 1.0)
+    source_out = liquid(made["source_outlet_temp_degc"], _LIQUID_LAG_S["source"])
+    sink_out = liquid(made["sink_outlet_temp_degc"], _LIQUID_LAG_S["sink"])
+    source_heat = np.where(on, duty.source_capacity_w_k * (source_in - source_out), 0.0)
+    sink_heat = np.where(on, duty.sink_capacity_w_k * (sink_out - sink_in), 0.0)
+    power = np.where(on, made["compressor_power_w"], unit.standby_power_w)
+    loss = np.where(
+        on, power - made["sink_heat_w"] + made["source_heat_w"], unit.standby_power_w
+    )
+    stored = np.where(
+        on, source_heat - made["source_heat_w"] + made["sink_heat_w"] - sink_heat, 0.0
+    )
+    available = orders.available.astype(float)
+    point: dict[str, Array] = {
+        "source_inlet_temp_degc": source_in,
+        "source_outlet_temp_degc": source_out,
+        "sink_inlet_temp_degc": sink_in,
+        "sink_outlet_temp_degc": sink_out,
+        "source_flow_m3_s": orders.source_kg_s
+        / media.density(scenario.coolant, source_in),
+        "sink_flow_m3_s": orders.sink_kg_s / media.density(WATER, sink_in),
+        "compressor_power_w": power,
+        "compressor_speed_hz": np.where(on, RATED_HZ * made["speed"], 0.0),
+        "compressor_running": on.astype(float),
+        "sink_setpoint_degc": np.round(orders.setpoint_degc, 1),
+        "available": available,
+        "manual_override": orders.override.astype(float),
+    }
+    rest_pa = float(fluid.pressure(np.array(ROOM_DEGC)))
+    if unit.instruments in ("pressures", "full"):
+        for name in _PRESSURES:
+            point[name] = _lagged(
+                made[name], on, rest_pa, _REFRIGERANT_LAG_S, _REST_LAG_S["pressure"],
+                step_s,
+            )  # fmt: skip
+    if unit.instruments == "full":
+        for name in _REFRIGERANT:
+            point[name] = _lagged(
+                made[name], on, ROOM_DEGC, _REFRIGERANT_LAG_S,
+                _REST_LAG_S["refrigerant"], step_s,
+            )  # fmt: skip
+    for side, carried, rated in (
+        ("source", orders.source_kg_s * duty.source_capacity_w_k,
+         build.source_capacity_w_k),
+        ("sink", orders.sink_kg_s * duty.sink_capacity_w_k, build.sink_capacity_w_k),
+    ):  # fmt: skip
+        kg_s = orders.source_kg_s if side == "source" else orders.sink_kg_s
+        with np.errstate(invalid="ignore"):
+            flow = np.where(kg_s > 0.0, carried / np.maximum(kg_s, 1e-9) / rated, 0.0)
+        share = _PUMP_SHARE[side] * build.rating.sink_heat_w
+        point[f"{side}_pump_power_w"] = share * (0.15 * (flow > 0.0) + 0.85 * flow**3)
+    point["compressor_energy_j"] = np.cumsum(power) * step_s
+    point["sink_energy_j"] = np.cumsum(np.maximum(sink_heat, 0.0)) * step_s
+
+    nothing = np.where(on, 0.0, np.nan)
+    truth = {
+        "source_heat_w": source_heat,
+        "sink_heat_w": sink_heat,
+        "compressor_power_w": power,
+        "heat_loss_w": loss,
+        "stored_heat_w": stored,
+        "cop": nothing + made["sink_heat_w"] / np.where(on, power, 1.0),
+        "refrigerant_flow_kg_s": made["refrigerant_flow_kg_s"],
+        "source_flow_kg_s": orders.source_kg_s,
+        "sink_flow_kg_s": orders.sink_kg_s,
+        "speed": made["speed"],
+        "limited": made["limited"],
+    }
+    for name in (
+        "evaporating_temp_degc", "condensing_temp_degc", "superheat_k",
+        "subcooling_k", "isentropic_efficiency", "volumetric_efficiency",
+        "condenser_conductance_ratio", "evaporator_conductance_ratio",
+    ):  # fmt: skip
+        truth[name] = nothing + made[name]
+    worn = wear(scenario, times, unit.id)
+    truth["isentropic_ratio"] = 1.0 - worn.isentropic
+    truth["volumetric_ratio"] = 1.0 - worn.volumetric
+    truth["subcooling_ratio"] = 1.0 - worn.charge
+    return pd.DataFrame(point, index=times), pd.DataFrame(truth, index=times)
+
+
+# --- what was missed ----------------------------------------------------------
+
+
+def _blame(
+    scenario: Scenario,
+    conditions: Boundary,
+    made: dict[str, Outcome],
+    clean: dict[str, Outcome],
+    truth: dict[str, pd.DataFrame],
+) -> None:
+    """Add to each machine's truth the heat that its own faults have missed.
+
+    The loss is the plant's: what the others made up for is not missed. It is
+    shared by how far each machine fell short, and a machine's share goes to the
+    first cause that is at work there.
+    """
+    step_s = scenario.step.total_seconds()
+    units = [unit.id for unit in scenario.machines]
+    rows = len(conditions.times)
+    short = {
+        u: np.maximum(clean[u]["sink_heat_w"] - made[u]["sink_heat_w"], 0.0)
+        for u in units
+    }
+    total = np.sum(list(short.values()), axis=0)
+    sides = {"missed_delivered": "sink_heat_w", "missed": "source_heat_w"}
+    lost = {
+        prefix: np.maximum(
+            np.sum([clean[u][heat] - made[u][heat] for u in units], axis=0), 0.0
+        )
+        for prefix, heat in sides.items()
+    }
+    # a watt of numerical noise in a plant of megawatts is no finding
+    real = lost["missed_delivered"] > 1.0
+    for u in units:
+        share = np.where(real, short[u] / np.maximum(total, 1e-9), 0.0)
+        causes = {cause: np.zeros(rows, dtype=bool) for cause in CAUSES}
+        taken = np.zeros(rows, dtype=bool)
+        for kind, cause in OPERATION.items():
+            at_work = (scenario.size(conditions.times, kind, u) != 0.0) & ~taken
+            causes[cause] |= at_work
+            taken |= at_work
+        causes["degradation"] = ~taken
+        for prefix in sides:
+            for cause, at_work in causes.items():
+                truth[u][f"{prefix}_{cause}_j"] = (
+                    lost[prefix] * share * at_work * step_s
+                )
+        truth[u]["potential_heat_w"] = clean[u]["sink_heat_w"]
+
+
+def _planted(
+    scenario: Scenario,
+    conditions: Boundary,
+    made: dict[str, Outcome],
+    clean: dict[str, Outcome],
+    truth: dict[str, pd.DataFrame],
+) -> tuple[Mapping[str, Any], ...]:
+    times = conditions.times
+    planted: list[dict[str, Any]] = []
+    for fault in scenario.faults:
+        kind, component = fault.finding
+        sizes = fault.sizes(times, scenario.stop)
+        there = np.flatnonzero(sizes)
+        if not len(there):
+            continue
+        size = float(sizes[np.abs(sizes).argmax()])
+        if fault.kind in OPERATION:
+            lost = truth[fault.unit][f"missed_delivered_{component}_j"].to_numpy()
+            could = truth[fault.unit]["potential_heat_w"].to_numpy()
+            step_s = scenario.step.total_seconds()
+            whole = float(could[there].sum()) * step_s
+            if not lost[there].any():
+                continue
+            size = float(lost[there].sum()) / whole
+        planted.append(
+            {
+                "unit": fault.unit,
+                "kind": kind.value,
+                "component": component,
+                "since": fault.start,
+                "until": fault.end,
+                "size": size,
+            }
+        )
+    # the bill: every machine whose wear costs COP, at equal delivered heat
+    week = times > times[-1] - pd.Timedelta(days=7)
+    for unit in scenario.machines:
+        worn = [
+            fault
+            for fault in scenario.faults_of(
+                FaultKind.CONDENSER_FOULING, FaultKind.EVAPORATOR_FOULING,
+                FaultKind.ISENTROPIC_LOSS, FaultKind.VOLUMETRIC_LOSS,
+                FaultKind.UNDERCHARGE, unit=unit.id,
+            )
+            if fault.end is None
+        ]  # fmt: skip
+        now, new = made[unit.id], clean[unit.id]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            same = np.abs(now["sink_heat_w"] / new["sink_heat_w"] - 1.0) < 1e-6
+        rows = week & same
+        if not worn or not rows.any():
+            continue
+        loss = 1.0 - float(
+            new["compressor_power_w"][rows].sum()
+            / now["compressor_power_w"][rows].sum()
+        )
+        planted.append(
+            {
+                "unit": unit.id,
+                "kind": "cop_degradation",
+                "component": "machine",
+                "since": min(fault.start for fault in worn),
+                "until": None,
+                "size": loss,
+            }
+        )
+    return tuple(planted)
+
+
+# --- the rest of the plant ----------------------------------------------------
+
+
+def _rest_of_plant(
+    scenario: Scenario,
+    conditions: Boundary,
+    around: Loops,
+    frames: dict[str, pd.DataFrame],
+    truth: dict[str, pd.DataFrame],
+) -> dict[str, pd.DataFrame]:
+    """Return the true points of exchanger, cooler, consumer and site."""
+    times = conditions.times
+    units = [unit.id for unit in scenario.machines]
+    it_heat = conditions.it_heat_w
+    taken = np.sum([truth[u]["source_heat_w"].to_numpy() for u in units], axis=0)
+    given = np.sum([truth[u]["sink_heat_w"].to_numpy() for u in units], axis=0)
+    left = it_heat - taken
+    rejected = np.maximum(left, 0.0)
+    mixed = around.supply_degc + rejected / around.capacity_w_k
+
+    cdu, truth[CDU] = _exchanger(scenario, conditions, around)
+
+    # full fans carry the whole load at 6 K; their power follows the cube
+    force = rejected / (scenario.it_heat_w / 6.0)
+    reach = np.maximum(around.supply_degc - conditions.outdoor_degc, 1.0)
+    fans = np.clip(force / reach, 0.0, 1.15)
+    fan_w = 0.020 * scenario.it_heat_w * fans**3
+    fan_w = fan_w + 0.004 * scenario.it_heat_w * (rejected > 0.0)
+    cold = media.density(scenario.coolant, around.supply_degc)
+    cooler = pd.DataFrame(
+        {
+            "rejector_inlet_temp_degc": mixed,
+            "rejector_outlet_temp_degc": around.supply_degc,
+            "rejector_flow_m3_s": around.flow_kg_s / cold,
+            "rejected_heat_w": rejected,
+            "fan_power_w": fan_w,
+        },
+        index=times,
+    )
+
+    flow = np.sum([truth[u]["sink_flow_kg_s"].to_numpy() for u in units], axis=0)
+    carried = np.sum(
+        [
+            truth[u]["sink_flow_kg_s"].to_numpy()
+            * frames[u]["sink_outlet_temp_degc"].to_numpy()
+            for u in units
+        ],
+        axis=0,
+    )
+    supply = np.where(flow > 0.0, carried / np.maximum(flow, 1e-9), np.nan)
+    supply = pd.Series(supply).ffill().bfill().fillna(ROOM_DEGC).to_numpy()
+    consumer = pd.DataFrame(
+        {
+            "demand_heat_w": conditions.demand_w,
+            "delivered_heat_w": given,
+            "supply_setpoint_degc": np.round(conditions.supply_degc, 1),
+            "supply_temp_degc": supply,
+            "return_temp_degc": conditions.return_degc,
+        },
+        index=times,
+    )
+
+    power = np.sum(
+        [
+            frames[u][name].to_numpy()
+            for u in units
+            for name in (
+                "compressor_power_w", "source_pump_power_w", "sink_pump_power_w",
+            )
+        ],
+        axis=0,
+    )  # fmt: skip
+    it_power = it_heat * 1.22  # what air takes away is not in this loop
+    site = pd.DataFrame(
+        {
+            "it_power_w": it_power,
+            "site_power_w": it_power * 1.09 + power + fan_w,
+            "outdoor_temp_degc": conditions.outdoor_degc,
+            "electricity_price_eur_j": conditions.electricity_eur_j,
+        },
+        index=times,
+    )
+    truth[SITE] = pd.DataFrame(
+        {
+            "it_heat_w": it_heat,
+            "source_heat_w": taken,
+            "rejected_heat_w": rejected,
+            "loop_stored_heat_w": np.minimum(left, 0.0),
+            "delivered_heat_w": given,
+            "demand_heat_w": conditions.demand_w,
+        },
+        index=times,
+    )
+    return {CDU: cdu, COOLER: cooler, CONSUMER: consumer, SITE: site}
+
+
+def _exchanger(
+    scenario: Scenario, conditions: Boundary, around: Loops
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return the CDU's points and its true conductance: effectiveness-NTU."""
+    times = conditions.times
+    heat = conditions.it_heat_w
+    load = heat / scenario.it_heat_w
+    fouling = scenario.size(times, FaultKind.EXCHANGER_FOULING, CDU)
+    strainer = scenario.size(times, FaultKind.STRAINER, CDU)
+    # the racks' pumps follow the load half way
+    rated_kg_s = scenario.it_heat_w / (4181.0 * 10.0)
+    hot_kg_s = rated_kg_s * (0.45 + 0.55 * load)
+    hot_w_k = hot_kg_s * media.heat_capacity(WATER, np.full(len(heat), 41.0))
+    cold_w_k = around.capacity_w_k
+    rated_w_k = 0.5 * scenario.it_heat_w  # a 2 K mean difference
+    cold_kg_s = scenario.it_heat_w / (3900.0 * SPREAD_RATED_K)
+    resistance = (
+        0.42 * (hot_kg_s / rated_kg_s) ** -0.68
+        + 0.50 * (around.flow_kg_s / cold_kg_s) ** -0.66
+        + 0.08
+    ) / rated_w_k
+    ua = 1.0 / (resistance + fouling / (1.0 - fouling) / rated_w_k)
+    least = np.minimum(hot_w_k, cold_w_k)
+    ratio = least / np.maximum(hot_w_k, cold_w_k)
+    ntu = ua / least
+    decay = np.exp(-ntu * (1.0 - ratio))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        effect = (1.0 - decay) / (1.0 - ratio * decay)
+    effect = np.where(np.abs(1.0 - ratio) < 1e-7, ntu / (1.0 + ntu), effect)
+    cold_in = around.supply_degc
+    hot_in = cold_in + heat / (effect * least)
+    cold_m3_s = around.flow_kg_s / media.density(scenario.coolant, cold_in)
+    hot_m3_s = hot_kg_s / media.density(WATER, hot_in)
+    cold_rated = cold_kg_s / float(media.density(scenario.coolant, np.array(31.0)))
+    narrow = 1.0 + 0.5 * fouling
+    points = {
+        "hot_inlet_temp_degc": hot_in,
+        "hot_outlet_temp_degc": hot_in - heat / hot_w_k,
+        "cold_inlet_temp_degc": cold_in,
+        "cold_outlet_temp_degc": around.return_degc,
+        "hot_flow_m3_s": hot_m3_s,
+        "cold_flow_m3_s": cold_m3_s,
+        "hot_pressure_drop_pa": _DROP_PA["hot"] * narrow
+        * (hot_m3_s / (rated_kg_s / 992.0)) ** 1.85,
+        "cold_pressure_drop_pa": _DROP_PA["cold"] * narrow * (1.0 + strainer)
+        * (cold_m3_s / cold_rated) ** 1.85,
+    }  # fmt: skip
+    truth = {
+        "exchanger_heat_w": heat,
+        "exchanger_ua_w_k": ua,
+        "exchanger_conductance_ratio": ua * resistance,
+        "strainer_ratio": 1.0 + strainer,
+    }
+    return pd.DataFrame(points, index=times), pd.DataFrame(truth, index=times)
+
+
+SPREAD_RATED_K = 9.0
+
+
+def said(scenario: Scenario) -> Coolant:
+    """Return the facility loop's liquid as the operator believes it is."""
+    return scenario.coolant_said
+
+
+def shortened(scenario: Scenario, days: float) -> Scenario:
+    """Return the first days of a scenario, for a look or a test."""
+    return replace(scenario, length=pd.Timedelta(days=days).to_pytimedelta())

@@ -1,0 +1,302 @@
+"""What the twin keeps of a unit: physics, flow laws, correction, and how sure.
+
+A model is data. It is made by :mod:`calibration.fit` and
+:mod:`calibration.health`, stored by :mod:`calibration.registry` and asked by
+:func:`expect` what each window should have shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from calibration.correction import Correction
+from calibration.registry import Role
+from twin.exchanger import PlateExchanger
+from twin.heatpump import HeatPump
+from twin.points import EXPECTED
+
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+LOADS = ("source_heat_w", "sink_heat_w")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowLaw:
+    """The mass flow of a side without a flow meter, learnt in the reference.
+
+    Frozen with it, and used as a condition: it never sees the power or the
+    outlet of the row that is predicted.
+
+    Attributes
+    ----------
+    side
+        ``"source"`` or ``"sink"``.
+    coefficients
+        Of ln(flow) over ln(pump power), constant term first; one coefficient
+        is a constant flow. [ln(kg/s)]
+    low, high
+        Range of the pump power it was learnt on; held at its ends. [W]
+    scatter
+        Relative standard deviation of the windows around it. [1]
+    """
+
+    side: str
+    coefficients: tuple[float, ...]
+    low: float
+    high: float
+    scatter: float
+
+    def __call__(self, frame: pd.DataFrame) -> NDArray[np.float64]:
+        """Return the mass flow of each row, NaN without its pump power. [kg/s]"""
+        if len(self.coefficients) == 1:
+            return np.full(len(frame), np.exp(self.coefficients[0]))
+        pump = f"{self.side}_pump_power_w"
+        if pump not in frame:
+            return np.full(len(frame), np.nan)
+        power = np.clip(frame[pump].to_numpy(dtype=float), self.low, self.high)
+        law = np.polynomial.polynomial.polyval(np.log(power), self.coefficients)
+        return np.asarray(np.exp(law), dtype=float)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """One unit's twin: the reference, or the machine as it is now.
+
+    Attributes
+    ----------
+    unit, role
+        Whose it is, and which of the two.
+    physics
+        A :class:`twin.heatpump.HeatPump` or a
+        :class:`twin.exchanger.PlateExchanger`.
+    given
+        What is imposed on a machine when it is asked: its speed or a heat.
+    outputs
+        The measured quantities that it was fitted to and is judged by.
+    flows
+        Laws for the sides without a flow meter.
+    correction
+        What physics leaves over, None where none was kept.
+    free, values, errors
+        Fitted parameters, their values and standard errors, in their units.
+    fixed
+        Parameters that were not fitted, and why.
+    tracked
+        Degradations that the instruments can tell apart.
+    degradation
+        Ratio to the reference with its 95 % interval, of a current model. [1]
+    scatter, daily_scatter, correlation
+        Residual standard deviation by output (relative for powers, heats and
+        pressures), the same of daily medians, and lag-1 correlation.
+    range
+        Least and largest value of every condition that was seen.
+    tuning
+        Detection: centre, scatter and limit by component and indicator.
+    closure
+        Median energy-balance error in the reference. [1]
+    """
+
+    unit: str
+    role: Role
+    physics: HeatPump | PlateExchanger
+    given: str = ""
+    outputs: tuple[str, ...] = ()
+    flows: tuple[FlowLaw, ...] = ()
+    correction: Correction | None = None
+    free: tuple[str, ...] = ()
+    values: Mapping[str, float] = field(default_factory=lambda: _EMPTY)
+    errors: Mapping[str, float] = field(default_factory=lambda: _EMPTY)
+    fixed: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
+    tracked: tuple[str, ...] = ()
+    degradation: Mapping[str, tuple[float, float, float]] = field(
+        default_factory=lambda: _EMPTY
+    )
+    scatter: Mapping[str, float] = field(default_factory=lambda: _EMPTY)
+    daily_scatter: Mapping[str, float] = field(default_factory=lambda: _EMPTY)
+    correlation: Mapping[str, float] = field(default_factory=lambda: _EMPTY)
+    range: Mapping[str, tuple[float, float]] = field(default_factory=lambda: _EMPTY)
+    tuning: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: _EMPTY)
+    closure: float = float("nan")
+
+    def with_(self, **changes: Any) -> Model:
+        """Return the model with some attributes replaced."""
+        return replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data that JSON can hold."""
+        kind = "heat_pump" if isinstance(self.physics, HeatPump) else "exchanger"
+        return {
+            "kind": kind,
+            "unit": self.unit,
+            "role": self.role.value,
+            "physics": self.physics.to_dict(),
+            "given": self.given,
+            "outputs": list(self.outputs),
+            "flows": [
+                {name: getattr(law, name) for name in law.__slots__}
+                for law in self.flows
+            ],
+            "correction": None if self.correction is None else self.correction.to_dict(),
+            "free": list(self.free),
+            "values": dict(self.values),
+            "errors": dict(self.errors),
+            "fixed": dict(self.fixed),
+            "tracked": list(self.tracked),
+            "degradation": {k: list(v) for k, v in self.degradation.items()},
+            "scatter": dict(self.scatter),
+            "daily_scatter": dict(self.daily_scatter),
+            "correlation": dict(self.correlation),
+            "range": {k: list(v) for k, v in self.range.items()},
+            "tuning": {k: dict(v) for k, v in self.tuning.items()},
+            "closure": self.closure,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Model:
+        """Return the model that :meth:`to_dict` wrote."""
+
+        def numbers(name: str) -> dict[str, float]:
+            return {
+                str(key): float("nan") if value is None else float(value)
+                for key, value in data[name].items()
+            }
+
+        physics: HeatPump | PlateExchanger
+        if data["kind"] == "heat_pump":
+            physics = HeatPump.from_dict(data["physics"])
+        else:
+            physics = PlateExchanger.from_dict(data["physics"])
+        flows = tuple(
+            FlowLaw(
+                side=str(law["side"]),
+                coefficients=tuple(float(c) for c in law["coefficients"]),
+                low=float(law["low"]),
+                high=float(law["high"]),
+                scatter=float(law["scatter"]),
+            )
+            for law in data["flows"]
+        )
+        found = data["correction"]
+        closure = data["closure"]
+        return cls(
+            unit=str(data["unit"]),
+            role=Role(data["role"]),
+            physics=physics,
+            given=str(data["given"]),
+            outputs=tuple(data["outputs"]),
+            flows=flows,
+            correction=None if found is None else Correction.from_dict(found),
+            free=tuple(data["free"]),
+            values=numbers("values"),
+            errors=numbers("errors"),
+            fixed={str(k): str(v) for k, v in data["fixed"].items()},
+            tracked=tuple(data["tracked"]),
+            degradation={
+                str(k): (float(v[0]), float(v[1]), float(v[2]))
+                for k, v in data["degradation"].items()
+            },
+            scatter=numbers("scatter"),
+            daily_scatter=numbers("daily_scatter"),
+            correlation=numbers("correlation"),
+            range={
+                str(k): (float(v[0]), float(v[1])) for k, v in data["range"].items()
+            },
+            tuning={
+                str(k): {str(n): float(x) for n, x in v.items()}
+                for k, v in data["tuning"].items()
+            },
+            closure=float("nan") if closure is None else float(closure),
+        )
+
+
+def conditions(windows: pd.DataFrame, model: Model) -> pd.DataFrame:
+    """Return the boundary conditions and the load that a machine is asked with.
+
+    Parameters
+    ----------
+    windows : DataFrame
+        Windows of :func:`calibration.steady.windows`, or a derived frame.
+    model : Model
+        A machine's; its flow laws fill the flow of an unmetered side.
+
+    Returns
+    -------
+    DataFrame
+        Inlet temperatures, mass flows and :attr:`Model.given`; NaN where one
+        is not known.
+    """
+    columns = (
+        "source_inlet_temp_degc",
+        "sink_inlet_temp_degc",
+        "source_flow_kg_s",
+        "sink_flow_kg_s",
+        model.given,
+    )
+    laws = {f"{law.side}_flow_kg_s": law for law in model.flows}
+    result = {}
+    for name in columns:
+        if name in laws:
+            result[name] = laws[name](windows)
+        elif name in windows:
+            result[name] = windows[name].to_numpy(dtype=float)
+        else:
+            result[name] = np.full(len(windows), np.nan)
+    return pd.DataFrame(result, index=windows.index)
+
+
+def expect(windows: pd.DataFrame, model: Model) -> pd.DataFrame:
+    """Return what the model says each window should have shown.
+
+    Parameters
+    ----------
+    windows : DataFrame
+        Windows of :func:`calibration.steady.windows`, or a derived frame.
+    model : Model
+        The reference or the current model.
+
+    Returns
+    -------
+    DataFrame
+        ``expected_`` columns, NaN at standstill and where physics has no
+        answer, and ``extrapolating``: True where the correction was switched
+        off because it had not seen such conditions.
+    """
+    if not isinstance(model.physics, HeatPump):
+        predicted = model.physics.predict(windows)
+        return predicted.select_dtypes("number").add_prefix(EXPECTED)
+    asked = conditions(windows, model)
+    if "compressor_running" in windows:
+        standing = windows["compressor_running"].to_numpy(dtype=float) <= 0.5
+        asked.loc[standing, :] = np.nan
+    predicted = model.physics.predict(asked, given=model.given).drop(columns="reason")
+    extrapolating = np.zeros(len(windows), dtype=bool)
+    if model.correction is not None:
+        factors = model.correction.factors(asked)
+        extrapolating = factors["extrapolating"].to_numpy(dtype=bool)
+        predicted = corrected(predicted, asked, factors)
+    return predicted.add_prefix(EXPECTED).assign(extrapolating=extrapolating)
+
+
+def corrected(
+    predicted: pd.DataFrame, asked: pd.DataFrame, factors: pd.DataFrame
+) -> pd.DataFrame:
+    """Apply the correction's factors, and what follows from power and heats."""
+    result = predicted.copy()
+    for name in factors.columns.intersection(predicted.columns):
+        result[name] = predicted[name] * factors[name]
+    # The liquids' outlets follow their heats; the coefficients of performance both.
+    for side in ("source", "sink"):
+        heat = f"{side}_heat_w"
+        if heat in factors:
+            inlet = asked[f"{side}_inlet_temp_degc"]
+            change = predicted[f"{side}_outlet_temp_degc"] - inlet
+            result[f"{side}_outlet_temp_degc"] = inlet + change * factors[heat]
+    result["cop"] = result["sink_heat_w"] / result["compressor_power_w"]
+    result["cooling_cop"] = result["source_heat_w"] / result["compressor_power_w"]
+    return result

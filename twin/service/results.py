@@ -77,7 +77,7 @@ def in_order(frame: pd.DataFrame, table: str) -> pd.DataFrame:
     ----------
     frame : DataFrame
         Any column order; a column that is not there becomes NaN, one that the
-        table does not know is kept behind the others.
+        table does not know is kept behind the others, as numbers or as text.
     table : str
         ``"health"``, ``"ledger"`` or ``"kpis"``.
 
@@ -99,6 +99,8 @@ def in_order(frame: pd.DataFrame, table: str) -> pd.DataFrame:
                 if given is None
                 else given.fillna("").astype("str")
             )
+        elif name not in known and not _is_number(given):
+            made[name] = pd.Series(given, dtype="object").fillna("").astype("str")
         else:
             made[name] = (
                 pd.Series(math.nan, index=frame.index, dtype="float64")
@@ -111,6 +113,10 @@ def in_order(frame: pd.DataFrame, table: str) -> pd.DataFrame:
         .sort_values(keys, kind="stable")
         .reset_index(drop=True)
     )
+
+
+def _is_number(column: Any) -> bool:
+    return bool(pd.api.types.is_numeric_dtype(column.dtype))
 
 
 def _times(given: Any, frame: pd.DataFrame, table: str) -> pd.Series[Any]:
@@ -361,15 +367,15 @@ def _replace(path: Path, content: bytes) -> None:
     beside.replace(path)
 
 
-def _schema(columns: Sequence[str]) -> pa.Schema:
+def _schema(ordered: pd.DataFrame) -> pa.Schema:
     import pyarrow as pa
 
     def kind(name: str) -> pa.DataType:
         if name == "time":
             return pa.timestamp("ms", tz="UTC")
-        return pa.string() if name in _TEXT else pa.float64()
+        return pa.float64() if _is_number(ordered[name]) else pa.string()
 
-    return pa.schema([pa.field(name, kind(name)) for name in columns])
+    return pa.schema([pa.field(name, kind(name)) for name in ordered.columns])
 
 
 def _write_table(frame: pd.DataFrame, name: str, path: Path) -> None:
@@ -377,7 +383,7 @@ def _write_table(frame: pd.DataFrame, name: str, path: Path) -> None:
     import pyarrow.parquet as pq
 
     ordered = in_order(frame, name)
-    schema = _schema(list(ordered.columns))
+    schema = _schema(ordered)
     # Built column by column: pandas' own metadata block names library
     # versions, and would make equal tables differ.
     table = pa.Table.from_arrays(

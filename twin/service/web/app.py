@@ -1,0 +1,1143 @@
+"""The page and its API: what is asked for by HTTP, and who may ask.
+
+Server-rendered, with one event stream for what changes. Read-only but for what
+a person does to an alarm. There are no users yet, so it answers on a loopback
+address only, to its own name only, and takes actions from its own pages only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import logging
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
+from urllib.parse import quote, unquote, urlencode, urlsplit
+
+from fastapi import FastAPI, Form, HTTPException, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import (
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    RedirectResponse,
+    Response,
+    StreamingResponse,
+)
+from fastapi.staticfiles import StaticFiles
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from twin.plant import Plant
+from twin.points import DIMENSIONLESS, unit_of
+from twin.service.alarms import ActionError, Alarms, Closure, Severity
+from twin.service.results import (
+    Live,
+    Results,
+    ResultsView,
+    finding_to_dict,
+    instant,
+    parse_instant,
+    plain,
+)
+from twin.service.web import field as say
+from twin.service.web import views
+
+if TYPE_CHECKING:
+    from typing import Self
+    from zoneinfo import ZoneInfo
+
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from twin.service.state import Backlog
+
+log = logging.getLogger(__name__)
+
+_HERE = Path(__file__).parent
+_LARGEST_BODY = 64 * 1024
+_COOKIE = "hptwin_name"
+_HEADERS: tuple[tuple[bytes, bytes], ...] = (
+    (
+        b"content-security-policy",
+        b"default-src 'self'; base-uri 'none'; form-action 'self'; "
+        b"frame-ancestors 'none'; object-src 'none'",
+    ),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"same-origin"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+
+
+class Delivery(Protocol):
+    """What the page must know of whoever delivers messages."""
+
+    def backlog(self) -> Backlog:
+        """Return what has not been delivered."""
+        ...
+
+
+def _utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _no_counts() -> Mapping[str, float]:
+    return {}
+
+
+def _no_problems() -> Sequence[str]:
+    return ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Page:
+    """What the page shows and whom it asks.
+
+    Attributes
+    ----------
+    view, alarms, live
+        The newest results, the alarms, the newest values.
+    plant
+        The plant as configured; None draws what the results name.
+    delivery
+        Who delivers messages; None where nobody is told.
+    counts
+        Verdicts of payloads since the start, by name.
+    problems
+        Why the service is not ready; empty when it is.
+    deaths
+        Why it is not even alive; a supervisor restarts it then.
+    registry
+        Further metrics to be served beside the page's own.
+    clock
+        What time it is; a replay may show another. UTC.
+    stale_after
+        Age from which a value is shown as stale.
+    heartbeat
+        Seconds between two beats of the event stream. [s]
+    """
+
+    view: ResultsView
+    alarms: Alarms
+    live: Live
+    plant: Plant | None = None
+    delivery: Delivery | None = None
+    counts: Callable[[], Mapping[str, float]] = _no_counts
+    problems: Callable[[], Sequence[str]] = _no_problems
+    deaths: Callable[[], Sequence[str]] = _no_problems
+    registry: CollectorRegistry | None = None
+    clock: Callable[[], datetime] = _utc_now
+    timezone: str = "UTC"
+    stale_after: timedelta = timedelta(minutes=15)
+    heartbeat: float = 15.0
+    hosts: tuple[str, ...] = ()
+    stop: threading.Event = field(default_factory=threading.Event)
+
+
+def create_app(
+    view: ResultsView,
+    alarms: Alarms,
+    live: Live,
+    **options: Any,
+) -> FastAPI:
+    """Return the application; ``options`` are the further fields of :class:`Page`.
+
+    ``app.state.page.stop`` ends every event stream when it is set.
+    """
+    page = Page(view=view, alarms=alarms, live=live, **options)
+    app = FastAPI(
+        title="hptwin",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/openapi.json",
+        default_response_class=JSONResponse,
+    )
+    app.state.page = page
+    room = _Room(page)
+    _pages(app, page, room)
+    _actions(app, page)
+    _charts(app, page)
+    _api(app, page)
+    _service(app, page, room)
+    app.mount("/static", StaticFiles(directory=_HERE / "static"), name="static")
+    app.add_middleware(_Guard, hosts=("127.0.0.1", "localhost", "::1", *page.hosts))
+    _errors(app, room)
+    return app
+
+
+# --- who may ask -------------------------------------------------------------
+
+
+class _Guard:
+    """Headers on every answer; no foreign name, no foreign form, no huge body.
+
+    A name that is not ours means that a page elsewhere has pointed its own at
+    this address; a form from elsewhere acts in the operator's name.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
+        self._app = app
+        self._hosts = frozenset(hosts)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                given = {name.lower() for name, _ in message["headers"]}
+                message["headers"] = [
+                    *message["headers"],
+                    *(pair for pair in _HEADERS if pair[0] not in given),
+                ]
+                if b"cache-control" not in given:
+                    kept = scope["path"].startswith("/static/vendor/")
+                    message["headers"].append(
+                        (
+                            b"cache-control",
+                            b"max-age=86400" if kept else b"no-cache",
+                        )
+                    )
+            await send(message)
+
+        refusal = self._refusal(scope["method"], headers)
+        if refusal is not None:
+            status, sentence = refusal
+            await PlainTextResponse(sentence + "\n", status)(scope, receive, answer)
+            return
+        await self._app(scope, receive, answer)
+
+    def _refusal(
+        self, method: str, headers: Mapping[bytes, bytes]
+    ) -> tuple[int, str] | None:
+        host = headers.get(b"host", b"").decode("latin-1")
+        if _hostname(f"//{host}") not in self._hosts:
+            return 421, "this address is not the twin's; use http://127.0.0.1"
+        if method in ("GET", "HEAD"):
+            return None
+        origin = headers.get(b"origin", b"").decode("latin-1")
+        if urlsplit(origin).netloc != host:
+            return 403, "an action must come from the twin's own page (Origin)"
+        length = headers.get(b"content-length", b"")
+        if not length.isdigit():
+            return 411, "how long is it? Content-Length is needed"
+        if int(length) > _LARGEST_BODY:
+            return 413, f"too long; {_LARGEST_BODY} bytes are enough for a form"
+        return None
+
+
+def _hostname(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:
+        return ""
+
+
+# --- pages -------------------------------------------------------------------
+
+
+class _Room:
+    """The templates, with the words that every one of them may use."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        self.where = say.zone(page.timezone)
+        self._templates = Environment(
+            loader=FileSystemLoader(_HERE / "templates"),
+            autoescape=select_autoescape(default=True, default_for_string=True),
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        self._templates.globals.update(
+            Severity=Severity,
+            Closure=Closure,
+            say=say,
+            moment=lambda time: say.moment(time, self.where),
+            day=lambda time: say.day(time, self.where),
+            instant=instant,
+            evidence=_evidence,
+            gate_words=_gate_words,
+            said_time=lambda time: _said_time(time, self.where),
+            said_window=lambda window: _said_window(window, self.where),
+            segment=lambda text: quote(str(text), safe=""),
+            query=lambda **pairs: urlencode(
+                {name: value for name, value in pairs.items() if value}
+            ),
+        )
+
+    def render(
+        self, request: Request, template: str, status: int = 200, **context: Any
+    ) -> HTMLResponse:
+        results = self._page.view.results
+        text = self._templates.get_template(template).render(
+            request=request,
+            site=results.site,
+            results=results,
+            units=unit_ids(self._page),
+            unit=context.pop("unit", ""),
+            now=self._page.clock(),
+            who=unquote(request.cookies.get(_COOKIE, "")),
+            heartbeat=self._page.heartbeat,
+            timezone=str(self.where),
+            stale_s=self._page.stale_after.total_seconds(),
+            stale_minutes=self._page.stale_after.total_seconds() / 60,
+            **context,
+        )
+        return HTMLResponse(text, status)
+
+
+def _evidence(name: str, value: Any) -> str:
+    """Return a piece of evidence in field units, whatever shape it has."""
+    if isinstance(value, bool) or value is None or isinstance(value, str):
+        return say.NOTHING if value is None else str(value)
+    if isinstance(value, (int, float)):
+        if unit_of(name) != DIMENSIONLESS:
+            return say.value_text(name, float(value))
+        return f"{value:,.4g}" if abs(value) < 1e5 else f"{value:,.0f}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_evidence(key, one)}" for key, one in value.items())
+    if isinstance(value, Iterable):
+        return ", ".join(_evidence(name, one) for one in value)
+    return str(value)
+
+
+def _said_time(time: Any, where: ZoneInfo) -> str:
+    if isinstance(time, str):
+        try:
+            time = parse_instant(time)
+        except ValueError:
+            return str(time)
+    return say.moment(time, where) if isinstance(time, datetime) else str(time)
+
+
+def _said_window(window: Any, where: ZoneInfo) -> str:
+    if isinstance(window, str) or not isinstance(window, Sequence):
+        return "" if window is None else str(window)
+    days = (one.rsplit(" ", 2)[0] for one in (_said_time(w, where) for w in window))
+    return " to ".join(days)
+
+
+def _gate_words(gate: Mapping[str, Any]) -> str:
+    if gate.get("sentence"):
+        return str(gate["sentence"])
+    measured = gate.get("measured", gate.get("value"))
+    words = _evidence(str(gate.get("name", "")), measured)
+    limit = gate.get("limit")
+    return words if limit is None else f"{words}, limit {_evidence('', limit)}"
+
+
+def unit_ids(page: Page) -> list[str]:
+    """Return the machines of the plant; without a plant, whatever has a COP."""
+    if page.plant is not None and page.plant.machines:
+        return [machine.id for machine in page.plant.machines]
+    results = page.view.results
+    named = set(map(str, results.kpis["unit"])) | set(map(str, results.health["unit"]))
+    return sorted(named - {"site", ""}) or results.units()
+
+
+Text = Annotated[str, Query(max_length=200)]
+
+
+def _range(page: Page, unit: str, start: str, stop: str) -> views.Range:
+    try:
+        return views.parse_range(
+            page.view.results, unit, start, stop, say.zone(page.timezone)
+        )
+    except (ValueError, OverflowError) as error:
+        raise HTTPException(
+            422, f"from, to: {error}; write a day such as 2026-01-31"
+        ) from error
+
+
+def _pages(app: FastAPI, page: Page, room: _Room) -> None:
+    def overview(
+        request: Request, unit: str, start: str, stop: str, template: str
+    ) -> Response:
+        results = page.view.results
+        span = _range(page, unit, start, stop)
+        rows = views.finding_rows(results, page.alarms.board.cases.values(), unit)
+        shown = unit or _worst(rows, unit_ids(page))
+        of_unit = views.Range(span.start, span.stop, shown)
+        return room.render(
+            request,
+            template,
+            unit=unit,
+            shown=shown,
+            span=span,
+            rows=rows,
+            totals=views.totals(results, span, rows),
+            ledger=views.ledger_view(results, span, room.where),
+            components=views.components(results, shown),
+            schematic=schematic(page, shown),
+            points=_point_lines(page, shown),
+            site_points=_point_lines(page, "site") if not unit else [],
+            quality=_quality(page),
+            models=[
+                model for model in results.models if not unit or model["unit"] == unit
+            ],
+            ranges=_range_links(results, span),
+            address=_address(request, start, stop),
+            chart_query=urlencode(
+                {
+                    "unit": of_unit.unit,
+                    "from": instant(span.start),
+                    "to": instant(span.stop),
+                }
+            ),
+            ledger_query=urlencode(
+                {
+                    "unit": span.unit,
+                    "from": instant(span.start),
+                    "to": instant(span.stop),
+                }
+            ),
+            revision=_revision(page),
+        )
+
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    def _overview(
+        request: Request,
+        unit: Text = "",
+        start: Annotated[Text, Query(alias="from")] = "",
+        stop: Annotated[Text, Query(alias="to")] = "",
+    ) -> Response:
+        if unit:
+            _known(page, unit)
+        return overview(request, unit, start, stop, "overview.html")
+
+    @app.get("/unit/{unit:path}", response_class=HTMLResponse, include_in_schema=False)
+    def _unit(
+        request: Request,
+        unit: str,
+        start: Annotated[Text, Query(alias="from")] = "",
+        stop: Annotated[Text, Query(alias="to")] = "",
+    ) -> Response:
+        _known(page, unit)
+        return overview(request, unit, start, stop, "unit.html")
+
+    @app.get("/alarms", response_class=HTMLResponse, include_in_schema=False)
+    def _alarms(request: Request, case: Text = "") -> Response:
+        cases = page.alarms.board.cases
+        return room.render(
+            request,
+            "alarms.html",
+            rows=views.finding_rows(page.view.results, cases.values()),
+            case=case,
+            history=page.alarms.history(limit=500, subject=case),
+            address="/alarms",
+            revision=_revision(page),
+        )
+
+
+def _known(page: Page, unit: str) -> None:
+    if unit not in unit_ids(page) and unit not in page.view.results.units():
+        raise HTTPException(404, f'there is no unit "{unit}"')
+
+
+def _worst(rows: Sequence[views.Row], units: Sequence[str]) -> str:
+    for row in rows:
+        if row.finding.unit in units:
+            return row.finding.unit
+    return units[0] if units else ""
+
+
+def _address(request: Request, start: str, stop: str) -> str:
+    chosen = {"from": start, "to": stop}
+    given = urlencode({name: value for name, value in chosen.items() if value})
+    path = quote(request.url.path, safe="/%")
+    return f"{path}?{given}" if given else path
+
+
+def _revision(page: Page) -> str:
+    return f"{page.view.revision}.{page.alarms.revision}"
+
+
+def _range_links(results: Results, span: views.Range) -> list[tuple[str, str, bool]]:
+    """Return words, query and whether chosen, for the usual ranges."""
+    end = views.last_time(results)
+    links = []
+    for words, days in (("24 h", 1), ("7 days", 7), ("30 days", 30), ("90 days", 90)):
+        start = end - timedelta(days=days)
+        links.append((words, start))
+    links.append(("all", views.first_time(results) - timedelta(hours=1)))
+    return [
+        (
+            words,
+            urlencode({"from": instant(start), "to": instant(end)}),
+            abs((span.start - start).total_seconds()) < 1
+            and abs((span.stop - end).total_seconds()) < 1,
+        )
+        for words, start in links
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class PointLine:
+    """A newest value as the page says it; ``stale`` is a word and a look."""
+
+    unit: str
+    point: str
+    label: str
+    text: str
+    expected: str
+    time: datetime
+    stale: bool
+
+
+def _newest(page: Page) -> dict[str, dict[str, tuple[float, datetime]]]:
+    """Return results' values overlaid by live ones, the newer of both."""
+    newest = {unit: dict(points) for unit, points in page.view.results.latest.items()}
+    for unit, points in page.live.snapshot().items():
+        known = newest.setdefault(unit, {})
+        for point, (value, time) in points.items():
+            if point not in known or known[point][1] <= time:
+                known[point] = (value, time)
+    return newest
+
+
+def _point_lines(page: Page, unit: str) -> list[PointLine]:
+    now = page.clock()
+    expected = page.view.results.expected.get(unit, {})
+    return [
+        PointLine(
+            unit,
+            point,
+            say.label(point),
+            say.value_text(point, value),
+            say.value_text(point, expected[point]) if point in expected else "",
+            time,
+            now - time > page.stale_after,
+        )
+        for point, value, time in views.unit_points(_newest(page), unit)
+    ]
+
+
+def _quality(page: Page) -> dict[str, Any]:
+    newest = _newest(page)
+    now = page.clock()
+    ages = {
+        unit: (
+            len(points),
+            sum(now - time > page.stale_after for _, time in points.values()),
+            max(time for _, time in points.values()),
+        )
+        for unit, points in sorted(newest.items())
+        if points
+    }
+    return {
+        "counts": dict(
+            sorted({**page.view.results.data_quality, **page.counts()}.items())
+        ),
+        "ages": ages,
+        "backlog": None if page.delivery is None else page.delivery.backlog(),
+        "problems": list(page.problems()),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Schematic:
+    """What the drawing needs: whose points stand where, and what is wrong there."""
+
+    unit: str
+    refrigerant: str
+    exchanger: str
+    rejector: str
+    consumer: str
+    consumer_name: str
+    values: Mapping[tuple[str, str], PointLine]
+    faults: Mapping[str, tuple[str, str]]
+
+    def value(self, unit: str, point: str) -> PointLine | None:
+        """Return the newest value of a point, None where nobody reports it."""
+        return self.values.get((unit, point))
+
+
+def schematic(page: Page, unit: str) -> Schematic:
+    """Return the drawing of one heat pump between its IT load and its consumer."""
+    plant = page.plant
+    machine = next(
+        (one for one in (plant.machines if plant else ()) if one.id == unit), None
+    )
+    newest = _newest(page)
+    consumers = [
+        one
+        for one in (plant.consumers if plant else ())
+        if machine is None or not machine.consumers or one.id in machine.consumers
+    ]
+    exchanger = plant.exchangers[0].id if plant and plant.exchangers else "cdu"
+    rejector = plant.rejectors[0].id if plant and plant.rejectors else "dry_cooler"
+    consumer = consumers[0].id if consumers else "consumer"
+    if plant is None:
+        exchanger = _bearer(newest, "hot_inlet_temp_degc") or exchanger
+        rejector = _bearer(newest, "rejected_heat_w") or rejector
+        consumer = _bearer(newest, "delivered_heat_w") or consumer
+    values = {
+        (one.unit, one.point): one
+        for name in dict.fromkeys((unit, "site", exchanger, rejector, consumer))
+        for one in _point_lines(page, name)
+    }
+    faults: dict[str, tuple[str, str]] = {}
+    rows = views.finding_rows(page.view.results, page.alarms.board.cases.values())
+    for row in rows:
+        if row.finding.unit in (unit, exchanger, rejector) and not row.muted:
+            where = (
+                row.finding.component if row.finding.unit == unit else row.finding.unit
+            )
+            faults.setdefault(
+                where,
+                (row.severity.word, f"{row.kind} {say.percent(row.finding.size)}"),
+            )
+    return Schematic(
+        unit=unit,
+        refrigerant=machine.refrigerant if machine else "",
+        exchanger=exchanger,
+        rejector=rejector,
+        consumer=consumer,
+        consumer_name=consumers[0].use.value if consumers else "heat consumer",
+        values=values,
+        faults=faults,
+    )
+
+
+def _bearer(newest: Mapping[str, Mapping[str, Any]], point: str) -> str:
+    return next((unit for unit in sorted(newest) if point in newest[unit]), "")
+
+
+# --- actions -----------------------------------------------------------------
+
+Line = Annotated[str, Form(max_length=500)]
+
+
+def _actions(app: FastAPI, page: Page) -> None:
+    def done(back: str, who: str) -> Response:
+        answer = RedirectResponse(_inside(back), 303)
+        answer.set_cookie(
+            _COOKIE,
+            quote(who.strip()[:80]),
+            max_age=180 * 86400,
+            httponly=True,
+            samesite="strict",
+        )
+        return answer
+
+    @app.post("/alarm/acknowledge", include_in_schema=False)
+    def _acknowledge(
+        key: Line, who: Line = "", comment: Line = "", back: Line = "/"
+    ) -> Response:
+        page.alarms.acknowledge(key, who, page.clock(), comment)
+        return done(back, who)
+
+    @app.post("/alarm/shelve", include_in_schema=False)
+    def _shelve(
+        key: Line,
+        hours: Annotated[float, Form(gt=0, le=168)],
+        who: Line = "",
+        reason: Line = "",
+        back: Line = "/",
+    ) -> Response:
+        now = page.clock()
+        page.alarms.shelve(key, who, now, now + timedelta(hours=hours), reason)
+        return done(back, who)
+
+    @app.post("/alarm/unshelve", include_in_schema=False)
+    def _unshelve(key: Line, who: Line = "", back: Line = "/") -> Response:
+        page.alarms.unshelve(key, who, page.clock())
+        return done(back, who)
+
+    @app.post("/alarm/close", include_in_schema=False)
+    def _close(
+        key: Line,
+        closure: Annotated[Closure, Form()],
+        who: Line = "",
+        reason: Line = "",
+        back: Line = "/",
+    ) -> Response:
+        page.alarms.close(key, who, page.clock(), reason, closure)
+        return done(back, who)
+
+
+def _inside(back: str) -> str:
+    """Return a way back that stays on this page; elsewhere becomes the start."""
+    parts = urlsplit(back)
+    if parts.scheme or parts.netloc or not back.startswith("/") or "\\" in back:
+        return "/"
+    return back if not back.startswith("//") else "/"
+
+
+# --- charts, tables, the API -------------------------------------------------
+
+
+def _charts(app: FastAPI, page: Page) -> None:
+    @app.get("/api/charts/cop")
+    def _cop(
+        unit: Text = "",
+        start: Annotated[Text, Query(alias="from")] = "",
+        stop: Annotated[Text, Query(alias="to")] = "",
+    ) -> Response:
+        span = _range(page, unit, start, stop)
+        return JSONResponse(views.cop_chart(page.view.results, span))
+
+    @app.get("/api/charts/conductance")
+    def _conductance(
+        unit: Text = "",
+        component: Text = "condenser",
+        start: Annotated[Text, Query(alias="from")] = "",
+        stop: Annotated[Text, Query(alias="to")] = "",
+    ) -> Response:
+        span = _range(page, unit, start, stop)
+        return JSONResponse(views.conductance_chart(page.view.results, span, component))
+
+    @app.get("/api/charts/detector")
+    def _detector(
+        unit: Text = "",
+        component: Text = "condenser",
+        start: Annotated[Text, Query(alias="from")] = "",
+        stop: Annotated[Text, Query(alias="to")] = "",
+    ) -> Response:
+        span = _range(page, unit, start, stop)
+        return JSONResponse(views.detector_chart(page.view.results, span, component))
+
+    @app.get("/csv/{table}.csv")
+    def _csv(
+        table: str,
+        unit: Text = "",
+        component: Text = "",
+        start: Annotated[Text, Query(alias="from")] = "",
+        stop: Annotated[Text, Query(alias="to")] = "",
+    ) -> Response:
+        span = _range(page, unit, start, stop)
+        rows = _table(page, table, span)
+        if component and "component" in rows.columns:
+            rows = rows[rows["component"] == component]
+        return Response(
+            views.csv_text(rows),
+            media_type="text/csv; charset=utf-8",
+            headers={
+                "content-disposition": f'attachment; filename="hptwin-{table}.csv"'
+            },
+        )
+
+
+def _table(page: Page, table: str, span: views.Range) -> Any:
+    results = page.view.results
+    if table == "ledger":
+        return views.ledger_rows(results, span)
+    if table == "kpis":
+        return views.within(results.kpis, span, span.unit)
+    if table == "health":
+        return views.within(results.health, span, span.unit)
+    raise HTTPException(404, f'no table "{table}"; there are health, kpis, ledger')
+
+
+def _api(app: FastAPI, page: Page) -> None:
+    def rows_of(table: str, unit: str, start: str, stop: str) -> Response:
+        rows = _table(page, table, _range(page, unit, start, stop))
+        return JSONResponse(plain(rows.to_dict("records")))
+
+    @app.get("/api/findings")
+    def _findings(unit: Text = "") -> Response:
+        rows = views.finding_rows(
+            page.view.results, page.alarms.board.cases.values(), unit
+        )
+        return JSONResponse(
+            [
+                {
+                    **finding_to_dict(row.finding),
+                    "severity": row.severity.word,
+                    "status": row.status,
+                }
+                for row in rows
+            ]
+        )
+
+    @app.get("/api/cases")
+    def _cases() -> Response:
+        return JSONResponse(
+            [case.to_dict() for _, case in sorted(page.alarms.board.cases.items())]
+        )
+
+    @app.get("/api/history")
+    def _history(
+        case: Text = "", limit: Annotated[int, Query(ge=1, le=10_000)] = 200
+    ) -> Response:
+        return JSONResponse(
+            [
+                plain(
+                    {
+                        "time": entry.time,
+                        "actor": entry.actor,
+                        "action": entry.action,
+                        "subject": entry.subject,
+                        "detail": entry.detail,
+                    }
+                )
+                for entry in page.alarms.history(limit, case)
+            ]
+        )
+
+    @app.get("/api/kpis")
+    def _kpis(
+        unit: Text = "",
+        start: Annotated[Text, Query(alias="from")] = "",
+        stop: Annotated[Text, Query(alias="to")] = "",
+    ) -> Response:
+        return rows_of("kpis", unit, start, stop)
+
+    @app.get("/api/health")
+    def _health(
+        unit: Text = "",
+        start: Annotated[Text, Query(alias="from")] = "",
+        stop: Annotated[Text, Query(alias="to")] = "",
+    ) -> Response:
+        return rows_of("health", unit, start, stop)
+
+    @app.get("/api/ledger")
+    def _ledger(
+        unit: Text = "",
+        start: Annotated[Text, Query(alias="from")] = "",
+        stop: Annotated[Text, Query(alias="to")] = "",
+    ) -> Response:
+        return rows_of("ledger", unit, start, stop)
+
+    @app.get("/api/models")
+    def _models() -> Response:
+        return JSONResponse(plain(list(page.view.results.models)))
+
+    @app.get("/api/summary")
+    def _summary() -> Response:
+        results = page.view.results
+        return JSONResponse(
+            plain(
+                {
+                    "site": results.site,
+                    "generated": results.generated,
+                    "units": unit_ids(page),
+                    "summary": results.summary,
+                }
+            )
+        )
+
+    @app.get("/api/live")
+    def _live() -> Response:
+        return JSONResponse(plain(_newest(page)))
+
+    @app.get("/api/quality")
+    def _data_quality() -> Response:
+        quality = _quality(page)
+        backlog = quality["backlog"]
+        return JSONResponse(
+            plain(
+                {
+                    "counts": quality["counts"],
+                    "problems": quality["problems"],
+                    "units": {
+                        unit: {"points": points, "stale": stale, "newest": newest}
+                        for unit, (points, stale, newest) in quality["ages"].items()
+                    },
+                    "undelivered": None if backlog is None else backlog.count,
+                }
+            )
+        )
+
+
+# --- the service's own -------------------------------------------------------
+
+
+def _service(app: FastAPI, page: Page, room: _Room) -> None:
+    listeners = _Count()
+    registry = CollectorRegistry()
+    registry.register(_Metrics(page, listeners))
+
+    @app.get("/healthz", include_in_schema=False)
+    def _healthz() -> Response:
+        reasons = list(page.deaths())
+        return JSONResponse(
+            {"status": "dead" if reasons else "alive", "reasons": reasons},
+            503 if reasons else 200,
+        )
+
+    @app.get("/readyz", include_in_schema=False)
+    def _readyz() -> Response:
+        reasons = list(page.problems())
+        return JSONResponse(
+            {"status": "not ready" if reasons else "ready", "reasons": reasons},
+            503 if reasons else 200,
+        )
+
+    @app.get("/metrics", include_in_schema=False)
+    def _metrics() -> Response:
+        text = generate_latest(registry)
+        if page.registry is not None:
+            text += generate_latest(page.registry)
+        return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    @app.get("/events", include_in_schema=False)
+    def _events() -> Response:
+        return StreamingResponse(
+            _stream(page, listeners),
+            media_type="text/event-stream",
+            headers={"cache-control": "no-store", "x-accel-buffering": "no"},
+        )
+
+
+class _Count:
+    def __init__(self) -> None:
+        self.now = 0
+
+
+def _event(name: str, data: Any, number: int) -> str:
+    text = json.dumps(plain(data), sort_keys=True, ensure_ascii=False)
+    return f"event: {name}\nid: {number}\ndata: {text}\n\n"
+
+
+_LOOK_EVERY = 0.5
+
+
+async def _stream(page: Page, listeners: _Count) -> AsyncIterator[str]:
+    """Yield what changes: values, the revision of findings, and a heartbeat.
+
+    A new listener is told everything first, so that one who comes back after
+    a broken line has missed nothing. The stop event ends it: a server that
+    waits for its streams would otherwise never end.
+    """
+    listeners.now += 1
+    try:
+        told: dict[tuple[str, str], tuple[str, str]] = {}
+        sequence, revision, quiet, number = -1, "", 0.0, 0
+        yield "retry: 2000\n\n"
+        while not page.stop.is_set():
+            if page.live.sequence != sequence:
+                sequence = page.live.sequence
+                changed: dict[str, dict[str, dict[str, Any]]] = {}
+                for unit, points in _newest(page).items():
+                    for point, (value, time) in points.items():
+                        news = (say.value_text(point, value), instant(time))
+                        if told.get((unit, point)) != news:
+                            told[unit, point] = news
+                            changed.setdefault(unit, {})[point] = {
+                                "text": news[0],
+                                "time": time.timestamp(),
+                            }
+                if changed:
+                    number, quiet = number + 1, 0.0
+                    yield _event("values", changed, number)
+            if _revision(page) != revision:
+                revision = _revision(page)
+                number += 1
+                yield _event("revision", revision, number)
+            if quiet >= page.heartbeat:
+                number, quiet = number + 1, 0.0
+                yield _event("beat", page.clock().timestamp(), number)
+            await asyncio.sleep(_LOOK_EVERY)
+            quiet += _LOOK_EVERY
+    finally:
+        listeners.now -= 1
+
+
+class _Metrics(Collector):
+    """The page's own metrics, worked out when they are asked for."""
+
+    def __init__(self, page: Page, listeners: _Count) -> None:
+        self._page = page
+        self._listeners = listeners
+
+    def collect(self) -> Iterable[GaugeMetricFamily | CounterMetricFamily]:
+        """Yield every family; a value that nobody knows has no sample."""
+        page = self._page
+        now = page.clock()
+        alarms = GaugeMetricFamily(
+            "hptwin_alarms", "Open alarms.", labels=["status", "severity"]
+        )
+        counted: dict[tuple[str, str], int] = {}
+        for case in page.alarms.cases():
+            where = (case.status.value, case.severity.word)
+            counted[where] = counted.get(where, 0) + 1
+        for where, count in sorted(counted.items()):
+            alarms.add_metric(list(where), count)
+        yield alarms
+        age = GaugeMetricFamily(
+            "hptwin_newest_sample_age_seconds",
+            "Age of the newest value of a unit.",
+            labels=["unit"],
+        )
+        for unit, points in sorted(_newest(page).items()):
+            if points:
+                newest = max(time for _, time in points.values())
+                age.add_metric([unit], (now - newest).total_seconds())
+        yield age
+        verdicts = CounterMetricFamily(
+            "hptwin_payloads", "Payloads by verdict.", labels=["verdict"]
+        )
+        for name, amount in sorted(page.counts().items()):
+            verdicts.add_metric([name], amount)
+        yield verdicts
+        cost = GaugeMetricFamily(
+            "hptwin_findings_cost_eur_per_day",
+            "What the known costs of present findings add up to.",
+        )
+        cost.add_metric(
+            [],
+            sum(finding.cost_eur_day or 0.0 for finding in page.view.results.findings),
+        )
+        yield cost
+        if page.delivery is not None:
+            backlog = page.delivery.backlog()
+            waiting = GaugeMetricFamily(
+                "hptwin_undelivered_messages", "Messages that nobody has taken yet."
+            )
+            waiting.add_metric([], backlog.count)
+            yield waiting
+        ready = GaugeMetricFamily("hptwin_ready", "1 while the service is ready.")
+        ready.add_metric([], 0 if page.problems() else 1)
+        yield ready
+        watched = GaugeMetricFamily("hptwin_page_listeners", "Open event streams.")
+        watched.add_metric([], self._listeners.now)
+        yield watched
+
+
+def _errors(app: FastAPI, room: _Room) -> None:
+    def answer(request: Request, status: int, sentence: str) -> Response:
+        path = request.url.path
+        if path.startswith(("/api/", "/csv/")):
+            return JSONResponse({"error": sentence}, status)
+        return room.render(
+            request, "message.html", status, sentence=sentence, status_code=status
+        )
+
+    @app.exception_handler(ActionError)
+    def _refused(request: Request, error: ActionError) -> Response:
+        return answer(request, 409, str(error))
+
+    @app.exception_handler(StarletteHTTPException)
+    def _http(request: Request, error: StarletteHTTPException) -> Response:
+        return answer(request, error.status_code, str(error.detail))
+
+    @app.exception_handler(RequestValidationError)
+    def _invalid(request: Request, error: RequestValidationError) -> Response:
+        said = "; ".join(
+            f"{'.'.join(map(str, one['loc'][1:]))}: {one['msg']}"
+            for one in error.errors()
+        )
+        return answer(request, 422, said)
+
+    @app.exception_handler(Exception)
+    def _failed(request: Request, error: Exception) -> Response:
+        log.error("%s failed", request.url.path, exc_info=error)
+        return PlainTextResponse(
+            "The page failed here; the log says why. Everything else goes on.\n", 500
+        )
+
+
+# --- running it --------------------------------------------------------------
+
+
+class PublicAddressError(ValueError):
+    """A bind that strangers could reach, while there are no users."""
+
+
+class Server:
+    """The page on a port of its own, in a thread of its own.
+
+    Parameters
+    ----------
+    app : FastAPI
+        What :func:`create_app` made.
+    host, port : str, int
+        Where; port 0 takes a free one. The address must be a loopback one.
+
+    Raises
+    ------
+    PublicAddressError
+        If others could reach it.
+    OSError
+        If the port is taken.
+
+    Examples
+    --------
+    >>> with Server(app) as server:  # doctest: +SKIP
+    ...     print(server.url)
+    """
+
+    def __init__(self, app: FastAPI, host: str = "127.0.0.1", port: int = 8080) -> None:
+        import uvicorn
+
+        if not _is_loopback(host):
+            raise PublicAddressError(
+                f'web.host = "{host}": others could reach the page, and it has no '
+                'users yet; use "127.0.0.1" and a reverse proxy or ssh -L'
+            )
+        self._page: Page = app.state.page
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        self._socket = socket.create_server((host, port), family=family, backlog=128)
+        self.port: int = self._socket.getsockname()[1]
+        self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                lifespan="off",
+                timeout_graceful_shutdown=3,
+                limit_concurrency=500,
+            )
+        )
+        self._thread = threading.Thread(
+            target=self._server.run,
+            kwargs={"sockets": [self._socket]},
+            name="hptwin-page",
+            daemon=True,
+        )
+
+    def start(self) -> None:
+        """Answer from now on."""
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the server's thread still runs."""
+        return self._thread.is_alive()
+
+    def close(self) -> None:
+        """End every stream, then the server; safe to call twice."""
+        self._page.stop.set()
+        self._server.should_exit = True
+        if self._thread.is_alive():
+            self._thread.join(timeout=10.0)
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def run(app: FastAPI, host: str, port: int, stop: threading.Event) -> None:
+    """Serve the page until ``stop`` is set; see :class:`Server` for what it raises."""
+    with Server(app, host, port) as server:
+        while not stop.wait(0.5) and server.alive:
+            pass
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,601 @@
+"""From results to what a page draws: ranges, totals, series, bars.
+
+Functions from data to data; neither HTML nor HTTP is known here.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pandas as pd
+
+from twin.finding import Finding, FindingKind
+from twin.service.alarms import DEFAULT_RULES as ALARM_RULES
+from twin.service.alarms import Case, Severity, Status, severity_of
+from twin.service.results import MISSED_CAUSES, Results
+
+MOST_POINTS = 4000
+MOST_BARS = 45
+DEFAULT_SPAN = timedelta(days=30)
+SITE = "site"
+
+# account: label, whether it is part of the sum drawn
+ACCOUNTS: tuple[tuple[str, str], ...] = (
+    ("recovered_j", "recovered"),
+    ("no_demand_j", "no demand"),
+    ("uneconomic_j", "uneconomic"),
+    ("out_of_reach_j", "out of reach"),
+    ("missed_j", "missed"),
+)
+CAUSE_WORDS: Mapping[str, str] = {
+    "unavailable": "machine not available",
+    "override": "held by hand",
+    "source_cold": "source too cold",
+    "sink_hot": "sink too hot",
+    "hydraulics": "too little flow",
+    "control": "control",
+    "storage": "store full",
+    "degradation": "degraded machine",
+    "unexplained": "unexplained",
+}
+KIND_WORDS: Mapping[FindingKind, str] = {
+    FindingKind.FOULING: "fouling",
+    FindingKind.COP_DEGRADATION: "COP lost",
+    FindingKind.MISSED_RECOVERY: "heat missed",
+    FindingKind.SENSOR: "sensor",
+    FindingKind.TELEMETRY: "telemetry",
+}
+_SIZES: Mapping[FindingKind, str] = {
+    FindingKind.FOULING: "of its conductance lost",
+    FindingKind.COP_DEGRADATION: "of COP lost",
+    FindingKind.MISSED_RECOVERY: "of the potential missed",
+}
+_INDICATORS = ("conductance", "ua")
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """What a page looks at: a span of event time and, maybe, one unit. UTC."""
+
+    start: datetime
+    stop: datetime
+    unit: str = ""
+
+
+def parse_range(
+    results: Results, unit: str, start: str, stop: str, where: ZoneInfo
+) -> Range:
+    """Return the range an address names; without one, the last 30 days of data.
+
+    A day without a clock is a day of the site's calendar, the last one
+    included whole.
+
+    Raises
+    ------
+    ValueError
+        If a date cannot be read or the end is not after the start.
+    """
+    end = _until(stop, where) if stop else last_time(results)
+    begin = _time(start, where) if start else end - DEFAULT_SPAN
+    if begin >= end:
+        raise ValueError(f"the range ends ({end}) before it starts ({begin})")
+    return Range(begin, end, unit)
+
+
+def _time(text: str, where: ZoneInfo) -> datetime:
+    time = datetime.fromisoformat(text)
+    return (time if time.tzinfo else time.replace(tzinfo=where)).astimezone(UTC)
+
+
+def _until(text: str, where: ZoneInfo) -> datetime:
+    time = _time(text, where)
+    return time + timedelta(days=1) if len(text) == len("2026-01-31") else time
+
+
+def last_time(results: Results) -> datetime:
+    """Return the end of the newest interval anything was said about."""
+    ends = [
+        table["time"].max().to_pydatetime()
+        for table in (results.kpis, results.ledger, results.health)
+        if len(table)
+    ]
+    return max(ends) if ends else results.generated
+
+
+def first_time(results: Results) -> datetime:
+    """Return the end of the oldest interval anything was said about."""
+    starts = [
+        table["time"].min().to_pydatetime()
+        for table in (results.kpis, results.ledger, results.health)
+        if len(table)
+    ]
+    return min(starts) if starts else results.generated - DEFAULT_SPAN
+
+
+def within(table: pd.DataFrame, span: Range, unit: str = "") -> pd.DataFrame:
+    """Return the rows of a table whose interval ends in the range."""
+    time = table["time"]
+    chosen = (time > span.start) & (time <= span.stop)
+    if unit:
+        chosen &= table["unit"] == unit
+    return table[chosen]
+
+
+def ledger_rows(results: Results, span: Range) -> pd.DataFrame:
+    """Return the ledger's lines for the range, none counted twice.
+
+    The line of the site holds those of its machines, so the two are never
+    added up; a unit without a line of its own is shown the site's.
+    """
+    rows = within(results.ledger, span)
+    units = set(rows["unit"])
+    if span.unit and span.unit in units:
+        return rows[rows["unit"] == span.unit]
+    return rows[rows["unit"] == SITE] if SITE in units else rows
+
+
+# --- findings ----------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """A finding with its case, as one line of the list."""
+
+    finding: Finding
+    case: Case | None
+    severity: Severity
+    kind: str
+    size_words: str
+
+    @property
+    def key(self) -> str:
+        """Name of the case."""
+        return self.finding.key
+
+    @property
+    def status(self) -> str:
+        """The case's status; ``found`` where no alarm was made of it."""
+        return "found" if self.case is None else self.case.status.value
+
+    @property
+    def muted(self) -> bool:
+        """Whether somebody or something has taken it off the operator's desk."""
+        return self.status in (
+            Status.SHELVED,
+            Status.SUPPRESSED,
+            Status.OUT_OF_SERVICE,
+            Status.NORMAL,
+        )
+
+
+def finding_rows(results: Results, cases: Iterable[Case], unit: str = "") -> list[Row]:
+    """Return what is wrong, dearest first: open cases and bare findings."""
+    by_key = {case.key: case for case in cases}
+    found = {finding.key: finding for finding in results.findings}
+    for key, case in by_key.items():
+        if case.open:
+            found.setdefault(key, case.finding)
+    rows = []
+    for key, finding in found.items():
+        case_ = by_key.get(key)
+        if unit and finding.unit not in (unit, SITE):
+            continue
+        rows.append(
+            Row(
+                finding=finding,
+                case=case_,
+                severity=case_.severity
+                if case_ is not None and case_.open
+                else severity_of(finding, results.generated, ALARM_RULES),
+                kind=KIND_WORDS[finding.kind],
+                size_words=_SIZES.get(finding.kind, ""),
+            )
+        )
+    return sorted(
+        rows,
+        key=lambda row: (
+            row.muted,
+            -(row.finding.cost_eur_day or 0.0),
+            -row.severity,
+            row.key,
+        ),
+    )
+
+
+# --- totals ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """The few numbers that stand at the top of a page; NaN is unknown."""
+
+    recovered_j: float
+    it_heat_j: float
+    missed_j: float
+    missed_eur: float
+    missed_kg: float
+    gap_s: float
+    cop: float
+    expected_cop: float
+    cost_eur_day: float
+    unpriced: int
+    findings: int
+
+    @property
+    def recovered_share(self) -> float:
+        """How much of the IT heat was recovered, as a share of one."""
+        return self.recovered_j / self.it_heat_j if self.it_heat_j > 0 else math.nan
+
+
+def totals(results: Results, span: Range, rows: Sequence[Row]) -> Totals:
+    """Return the sums of a range; COPs are energy over energy, not means of ratios."""
+    ledger = ledger_rows(results, span)
+    kpis = within(results.kpis, span, span.unit)
+    active = [row for row in rows if not row.muted]
+    costs = [row.finding.cost_eur_day for row in active]
+    return Totals(
+        recovered_j=_sum(ledger, "recovered_j"),
+        it_heat_j=_sum(ledger, "it_heat_j"),
+        missed_j=_sum(ledger, "missed_j"),
+        missed_eur=_sum(ledger, "missed_eur"),
+        missed_kg=_sum(ledger, "missed_kg"),
+        gap_s=_sum(ledger, "gap_s"),
+        cop=_ratio(kpis, "cop"),
+        expected_cop=_ratio(kpis, "expected_cop"),
+        cost_eur_day=sum(cost for cost in costs if cost is not None),
+        unpriced=sum(cost is None for cost in costs),
+        findings=len(active),
+    )
+
+
+def _sum(rows: pd.DataFrame, column: str) -> float:
+    values = rows[column]
+    return float(values.sum()) if values.notna().any() else math.nan
+
+
+def _ratio(kpis: pd.DataFrame, column: str) -> float:
+    """Return the COP whose use of electricity the hours' COPs add up to."""
+    cop, heat = kpis[column].to_numpy(), kpis["sink_heat_j"].to_numpy()
+    # Both COPs over the hours in which both are known, or they do not compare.
+    both = np.isfinite(kpis["cop"]) & np.isfinite(kpis["expected_cop"])
+    if not both.any():
+        both = np.isfinite(kpis[column])
+    chosen = both.to_numpy() & (cop > 0) & (heat > 0)
+    if not chosen.any():
+        return math.nan
+    return float(heat[chosen].sum() / (heat[chosen] / cop[chosen]).sum())
+
+
+# --- where the heat went -----------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Segment:
+    """One account in one bar, in the units of the drawing."""
+
+    account: str
+    y: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """One interval of the ledger, drawn from the bottom up."""
+
+    x: float
+    width: float
+    title: str
+    segments: tuple[Segment, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ledger:
+    """Where the heat went in a range: bars, sums of accounts, missed by cause."""
+
+    bars: tuple[Bar, ...]
+    ticks: tuple[tuple[float, str], ...]
+    days: tuple[tuple[float, str], ...]
+    accounts: tuple[tuple[str, str, float, float], ...]
+    causes: tuple[tuple[str, float, float, float, float], ...]
+    width: float
+    height: float
+    bucket: str
+
+
+def ledger_view(
+    results: Results,
+    span: Range,
+    where: ZoneInfo,
+    width: float = 720.0,
+    height: float = 200.0,
+) -> Ledger | None:
+    """Return the stacked bars and tables of the ledger, None without any data.
+
+    EUR and kg of one cause are the interval's, shared by heat: within one
+    interval every missed joule is worth the same.
+    """
+    rows = ledger_rows(results, span)
+    names = [account for account, _ in ACCOUNTS]
+    if not len(rows) or not rows[names].notna().to_numpy().any():
+        return None
+    local = rows["time"].dt.tz_convert(where) - pd.Timedelta("1ms")
+    days = max((span.stop - span.start) / timedelta(days=1), 1e-9)
+    bucket = (
+        "h" if days <= 2 else "D" if days <= MOST_BARS else "W" if days <= 320 else "M"
+    )
+    if bucket == "h":
+        starts = local.dt.tz_convert("UTC").dt.floor("h").dt.tz_convert(where)
+    else:
+        # Days are the site's: 23 or 25 hours long twice a year.
+        starts = local.dt.tz_localize(None).dt.to_period(bucket).dt.start_time
+    sums = rows[names].groupby(starts.to_numpy()).sum(min_count=1)
+    top = float(sums.sum(axis=1).max()) or 1.0
+    scale = _round_up(top / 3.6e6) * 3.6e6
+    slot = width / max(len(sums), 1)
+    form = {"h": "%H:%M", "D": "%d %b", "W": "week of %d %b", "M": "%b %Y"}[bucket]
+    bars = []
+    for position, (start, line) in enumerate(sums.iterrows()):
+        level, segments, said = height, [], [pd.Timestamp(str(start)).strftime(form)]
+        for account, words in ACCOUNTS:
+            amount = float(line[account])
+            if not math.isfinite(amount) or amount <= 0:
+                continue
+            tall = amount / scale * height
+            level -= tall
+            segments.append(
+                Segment(account=account.removesuffix("_j"), y=level, height=tall)
+            )
+            said.append(f"{words} {amount / 3.6e6:,.0f} kWh")
+        bars.append(
+            Bar(
+                x=position * slot + 0.1 * slot,
+                width=0.8 * slot,
+                title="\n".join(said),
+                segments=tuple(segments),
+            )
+        )
+    every = max(1, math.ceil(len(sums) / 8))
+    marks = tuple(
+        (
+            (position + 0.5) * slot,
+            pd.Timestamp(str(start)).strftime(form.removeprefix("week of ")),
+        )
+        for position, start in enumerate(sums.index)
+        if position % every == 0
+    )
+    whole = {account: _sum(rows, account) for account in names}
+    total = sum(value for value in whole.values() if math.isfinite(value)) or math.nan
+    return Ledger(
+        bars=tuple(bars),
+        ticks=tuple(
+            (height * (1 - part), f"{scale / 3.6e6 * part:,.0f}")
+            for part in (0.0, 0.25, 0.5, 0.75, 1.0)
+        ),
+        days=marks,
+        accounts=tuple(
+            (account.removesuffix("_j"), words, whole[account], whole[account] / total)
+            for account, words in ACCOUNTS
+        ),
+        causes=_causes(rows),
+        width=width,
+        height=height,
+        bucket={"h": "hour", "D": "day", "W": "week", "M": "month"}[bucket],
+    )
+
+
+def _causes(rows: pd.DataFrame) -> tuple[tuple[str, float, float, float, float], ...]:
+    missed = rows["missed_j"].where(rows["missed_j"] > 0)
+    found = []
+    for cause in MISSED_CAUSES:
+        heat = rows[f"missed_{cause}_j"]
+        amount = float(heat.sum())
+        if amount <= 0:
+            continue
+        share = (heat / missed).fillna(0.0)
+        money = (rows["missed_eur"] * share)[share > 0]
+        gas = (rows["missed_kg"] * share)[share > 0]
+        found.append(
+            (
+                CAUSE_WORDS[cause],
+                amount,
+                float(money.sum(skipna=False)),
+                float(gas.sum(skipna=False)),
+                amount / float(missed.sum()),
+            )
+        )
+    return tuple(sorted(found, key=lambda line: -line[1]))
+
+
+def _round_up(value: float) -> float:
+    if value <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(
+        step for step in (1, 1.5, 2, 3, 4, 6, 8, 10) if step * power >= value
+    ) * (power)
+
+
+# --- charts ------------------------------------------------------------------
+
+Chart = dict[str, Any]
+
+
+def _thin(table: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """Return the columns over time, as means where there are too many rows."""
+    series = table.set_index("time")[list(columns)].sort_index()
+    if len(series) <= MOST_POINTS:
+        return series
+    span = (series.index[-1] - series.index[0]).total_seconds()
+    step = math.ceil(span / MOST_POINTS / 3600) * 3600
+    return series.resample(f"{step}s", label="right", closed="right").mean()
+
+
+def _chart(
+    series: pd.DataFrame,
+    lines: Sequence[tuple[str, str, str]],
+    unit: str,
+    **more: Any,
+) -> Chart:
+    return {
+        "times": [int(time.timestamp()) for time in series.index],
+        "series": [
+            {
+                "label": words,
+                "look": look,
+                "values": [
+                    round(value, 6) if math.isfinite(value) else None
+                    for value in series[column].to_numpy(dtype=float)
+                ],
+            }
+            for column, words, look in lines
+        ],
+        "unit": unit,
+        "marks": [],
+        "levels": [],
+        **more,
+    }
+
+
+def cop_chart(results: Results, span: Range) -> Chart:
+    """Return COP measured, expected by the current twin and by the reference."""
+    unit = span.unit or _first_unit(results.kpis)
+    rows = within(results.kpis, span, unit)
+    columns = ("cop", "expected_cop", "reference_cop")
+    if not rows[list(columns)].notna().to_numpy().any():
+        return _empty(f"No COP of {unit or 'any unit'} in this range.")
+    return _chart(
+        _thin(rows, columns),
+        (
+            ("cop", "measured", "measured"),
+            ("expected_cop", "expected now", "expected"),
+            ("reference_cop", "as commissioned", "reference"),
+        ),
+        "",
+    )
+
+
+def _empty(reason: str) -> Chart:
+    return {
+        "times": [],
+        "series": [],
+        "unit": "",
+        "marks": [],
+        "levels": [],
+        "reason": reason,
+    }
+
+
+def components(results: Results, unit: str) -> list[str]:
+    """Return the components of a unit whose conductance is followed."""
+    rows = results.health
+    rows = rows[(rows["unit"] == unit) & rows["indicator"].map(_is_conductance)]
+    return sorted(map(str, rows["component"].unique()))
+
+
+def _is_conductance(indicator: str) -> bool:
+    return any(word in str(indicator).split("_") for word in _INDICATORS)
+
+
+def conductance_chart(results: Results, span: Range, component: str) -> Chart:
+    """Return the conductance of a component over its reference, with its band."""
+    unit = span.unit or _first_unit(results.health)
+    rows = within(results.health, span, unit)
+    rows = rows[
+        (rows["component"] == component) & rows["indicator"].map(_is_conductance)
+    ]
+    if not rows["value"].notna().any():
+        return _empty(f"No conductance of {unit} {component} in this range.")
+    percents = rows.assign(
+        **{name: 100.0 * rows[name] for name in ("value", "low", "high")}
+    )
+    marks = [
+        {
+            "time": int(finding.clean_by.timestamp()),
+            "label": f"clean by {finding.clean_by:%d %b}",
+        }
+        for finding in results.findings
+        if finding.clean_by is not None
+        and finding.unit == unit
+        and finding.component == component
+    ]
+    return _chart(
+        _thin(percents, ("value", "low", "high")),
+        (
+            ("high", "95 % high", "band"),
+            ("low", "95 % low", "band"),
+            ("value", "conductance", "measured"),
+        ),
+        "%",
+        marks=marks,
+        levels=[{"value": 100.0, "label": "as commissioned"}],
+    )
+
+
+def detector_chart(results: Results, span: Range, component: str) -> Chart:
+    """Return the detection statistic over its limit; above one it is a finding."""
+    unit = span.unit or _first_unit(results.health)
+    rows = within(results.health, span, unit)
+    rows = rows[
+        (rows["component"] == component) & rows["indicator"].map(_is_conductance)
+    ]
+    share = rows["statistic"] / rows["limit"].where(rows["limit"] > 0)
+    if not share.notna().any():
+        return _empty(f"No detection statistic of {unit} {component} in this range.")
+    return _chart(
+        _thin(rows.assign(share=share), ("share",)),
+        (("share", "evidence", "measured"),),
+        "",
+        levels=[{"value": 1.0, "label": "limit"}],
+    )
+
+
+def _first_unit(table: pd.DataFrame) -> str:
+    units = sorted(set(map(str, table["unit"])) - {SITE})
+    return units[0] if units else ""
+
+
+# --- files -------------------------------------------------------------------
+
+
+def csv_text(rows: pd.DataFrame) -> str:
+    """Return a table as CSV: vocabulary names, SI, ISO times, empty for unknown."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\r\n")
+    writer.writerow(rows.columns)
+    for row in rows.itertuples(index=False):
+        writer.writerow([_cell(value) for value in row])
+    return out.getvalue()
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, pd.Timestamp):
+        return value.tz_convert("UTC").strftime("%Y-%m-%dT%H:%M:%SZ")
+    if isinstance(value, float):
+        return repr(value) if math.isfinite(value) else ""
+    text = str(value)
+    # A spreadsheet would take such a name for a formula.
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
+# --- live values -------------------------------------------------------------
+
+
+def unit_points(
+    latest: Mapping[str, Mapping[str, tuple[float, datetime]]], unit: str
+) -> list[tuple[str, float, datetime]]:
+    """Return the newest values of a unit in the vocabulary's order."""
+    from twin.points import POINTS
+
+    rank = {name: position for position, name in enumerate(POINTS)}
+    return sorted(
+        ((point, value, time) for point, (value, time) in latest.get(unit, {}).items()),
+        key=lambda item: (rank.get(item[0], len(rank)), item[0]),
+    )

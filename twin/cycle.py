@@ -20,6 +20,10 @@ from numpy.typing import NDArray
 
 from twin.fluids import (
     CRITICAL_MARGIN_K,
+    G_CELLS_D,
+    G_CELLS_SC,
+    G_CELLS_SH,
+    G_CELLS_T,
     G_DH_PER_CELL,
     G_DS_PER_CELL,
     G_SC_PER_CELL,
@@ -142,7 +146,7 @@ _CRITICAL_MARGIN = CRITICAL_MARGIN_K
 class Options(NamedTuple):
     """How a row is solved: tolerance of the log residuals, limits of the speed."""
 
-    tolerance: float = 1e-9
+    tolerance: float = 1e-8
     speed_low: float = 0.01
     speed_high: float = 4.0
 
@@ -160,28 +164,73 @@ def _compiled(function: Callable[..., Any]) -> Any:
         return njit(**settings)(function)
 
 
-@_compiled
-def _line(c, x):  # type: ignore[no-untyped-def]
-    return ((c[3] * x + c[2]) * x + c[1]) * x + c[0]
+# Cells are read from flat arrays at an offset: a view of a cell would be counted
+# in and out of use by the run time, which costs more than reading it.
 
 
 @_compiled
-def _plane(c, x, y):  # type: ignore[no-untyped-def]
-    a = ((c[3] * y + c[2]) * y + c[1]) * y + c[0]
-    b = ((c[7] * y + c[6]) * y + c[5]) * y + c[4]
-    d = ((c[11] * y + c[10]) * y + c[9]) * y + c[8]
-    e = ((c[15] * y + c[14]) * y + c[13]) * y + c[12]
+def _line(c, o, x):  # type: ignore[no-untyped-def]
+    return ((c[o + 3] * x + c[o + 2]) * x + c[o + 1]) * x + c[o]
+
+
+@_compiled
+def _plane(c, o, x, y):  # type: ignore[no-untyped-def]
+    a = ((c[o + 3] * y + c[o + 2]) * y + c[o + 1]) * y + c[o]
+    b = ((c[o + 7] * y + c[o + 6]) * y + c[o + 5]) * y + c[o + 4]
+    d = ((c[o + 11] * y + c[o + 10]) * y + c[o + 9]) * y + c[o + 8]
+    e = ((c[o + 15] * y + c[o + 14]) * y + c[o + 13]) * y + c[o + 12]
     return ((e * x + d) * x + b) * x + a
 
 
 @_compiled
-def log_mean(a, b):  # type: ignore[no-untyped-def]
-    """Mean of two positive temperature differences that drive a heat flow. [K]."""
-    d = (a - b) / (a + b)
-    if abs(d) < 1e-3:  # the quotient loses digits; its series does not
+def _log(x):  # type: ignore[no-untyped-def]
+    # Near 1, where residuals end up, by the series of 2 artanh((x-1)/(x+1)).
+    if 0.95 < x < 1.05:
+        d = (x - 1.0) / (x + 1.0)
         d2 = d * d
-        return 0.5 * (a + b) * (1.0 - d2 / 3.0 - 4.0 * d2 * d2 / 45.0)
-    return (a - b) / np.log(a / b)
+        series = ((d2 / 9.0 + 1.0 / 7.0) * d2 + 1.0 / 5.0) * d2 + 1.0 / 3.0
+        return 2.0 * d * (series * d2 + 1.0)
+    return np.log(x)
+
+
+@_compiled
+def _per_mean(a, b):  # type: ignore[no-untyped-def]
+    # One over the log-mean of two positive temperature differences. [1/K]
+    d = a - b
+    if abs(d) < 1e-3 * b:  # the quotient loses digits; its series does not
+        d /= a + b
+        d2 = d * d
+        return 2.0 / (a + b) * (1.0 + d2 * (1.0 / 3.0 + 0.2 * d2))
+    return np.log(a / b) / d
+
+
+# A refrigerant's flow term of both conductances, (m/m0)**-n, is developed around
+# the last flow it was worked out for: [m, term_e, term_c, 8 + 8 coefficients].
+_N_REF = 19
+
+
+@_compiled
+def _reference(p, ref):  # type: ignore[no-untyped-def]
+    ref[0] = 0.0
+    a, b = 1.0, 1.0
+    for k in range(8):
+        a *= (-p[N_RE] - k) / (k + 1.0)
+        b *= (-p[N_RC] - k) / (k + 1.0)
+        ref[3 + k] = a
+        ref[11 + k] = b
+
+
+@_compiled
+def _binomial(ref, o, r):  # type: ignore[no-untyped-def]
+    s = ref[o + 7]
+    s = s * r + ref[o + 6]
+    s = s * r + ref[o + 5]
+    s = s * r + ref[o + 4]
+    s = s * r + ref[o + 3]
+    s = s * r + ref[o + 2]
+    s = s * r + ref[o + 1]
+    s = s * r + ref[o]
+    return s * r + 1.0
 
 
 @_compiled
@@ -218,72 +267,76 @@ def _speed_for_sink_heat(heat, k, dh13, dhs, base, e3, e4, p, start):  # type: i
 
 
 @_compiled
-def evaluate(x, y, u, p, mode, pow_s, pow_k, tables, out):  # type: ignore[no-untyped-def]
+def evaluate(x, y, u, p, mode, pow_s, pow_k, tables, ref, out):  # type: ignore[no-untyped-def]
     """Residuals and all outputs at one pair of log pinches.
 
     ``pow_s`` and ``pow_k`` are the liquids' flow terms of the conductances,
-    which do not change while a row is solved. Returns the two residuals,
-    ``ln(area needed / area there is)``, and what is infeasible.
+    which do not change while a row is solved; ``ref`` is that of the
+    refrigerant. Returns the two residuals, ``ln(area needed / area there is)``,
+    and what is infeasible.
     """
-    sat, suc, liq, ise, dis, _, grid = tables
+    lines, suc, liq, ise, dis, grid = tables
     pinch_e = np.exp(x)
     pinch_c = np.exp(y)
     te = u[0] - p[SH] - pinch_e
     tc = u[2] + p[SC] + pinch_c
     flag = 0
-    n_t = sat.shape[0]
+    n_t = int(grid[G_CELLS_T])
     # saturation lines
     a = (te - grid[G_T0]) * grid[G_T_PER_CELL]
-    if not (a >= -8.0 and a <= n_t + 0.0):
+    if not (a >= -8.0 and a <= n_t):
         return 0.0, 0.0, _OUTSIDE | _EVAPORATOR
     ie = min(max(int(a), 0), n_t - 1)
     a -= ie
     b = (tc - grid[G_T0]) * grid[G_T_PER_CELL]
-    if not (b >= 0.0 and b <= n_t + 0.0):
+    if not (b >= 0.0 and b <= n_t):
         return 0.0, 0.0, _OUTSIDE | _CONDENSER
     ic = min(int(b), n_t - 1)
     b -= ic
-    lnpe = _line(sat[ie, 0], a)
-    lnpc = _line(sat[ic, 0], b)
-    hge = _line(sat[ie, 1], a)
-    sge = _line(sat[ie, 2], a)
-    hgc = _line(sat[ic, 1], b)
-    sgc = _line(sat[ic, 2], b)
-    hlc = _line(sat[ic, 3], b)
-    rho_g = _line(tables[5][ie], a)
+    o = ie * 24
+    hge = _line(lines, o + 4, a)
+    sge = _line(lines, o + 8, a)
+    pe = _line(lines, o + 16, a)
+    rho_g = _line(lines, o + 20, a)
+    o = ic * 24
+    hgc = _line(lines, o + 4, b)
+    sgc = _line(lines, o + 8, b)
+    hlc = _line(lines, o + 12, b)
+    pc = _line(lines, o + 16, b)
     # suction
+    n_o = int(grid[G_CELLS_SH])
     c = p[SH] * grid[G_SH_PER_CELL]
-    j = min(max(int(c), 0), suc.shape[1] - 1)
+    j = min(int(c), n_o - 1)
     c -= j
-    cell = suc[ie, j]
-    rho1 = np.exp(rho_g + _plane(cell[0], a, c))
-    dh1 = _plane(cell[1], a, c)
+    o = (ie * n_o + j) * 48
+    rho1 = rho_g * _plane(suc, o, a, c)
+    dh1 = _plane(suc, o + 16, a, c)
     h1 = hge + dh1
-    s1 = sge + _plane(cell[2], a, c)
+    s1 = sge + _plane(suc, o + 32, a, c)
     # liquid: its own temperature's line, and the pressure's small effect
+    h3 = hlc
     if p[SC] > 0.0:
-        t3 = tc - p[SC]
-        d = (t3 - grid[G_T0]) * grid[G_T_PER_CELL]
+        d = (tc - p[SC] - grid[G_T0]) * grid[G_T_PER_CELL]
         i3 = min(max(int(d), 0), n_t - 1)
-        d -= i3
-        e = p[SC] * grid[G_SC_PER_CELL]
-        j = min(int(e), liq.shape[1] - 1)
-        e -= j
-        h3 = _line(sat[i3, 3], d) + _plane(liq[ic, j], b, e)
-    else:
-        h3 = hlc
+        n_o = int(grid[G_CELLS_SC])
+        c = p[SC] * grid[G_SC_PER_CELL]
+        j = min(int(c), n_o - 1)
+        h3 = _line(lines, i3 * 24 + 12, d - i3) + _plane(
+            liq, (ic * n_o + j) * 16, b, c - j
+        )
     # compressor
-    pi = np.exp(lnpc - lnpe)
+    pi = pc / pe
     eta_v = _clip(p[AV0] - p[AV1] * (pi - 1.0), 0.2, 1.0)
     ds = s1 - sgc
+    n_o = int(grid[G_CELLS_D])
     if ds >= 0.0:
         d = ds * grid[G_DS_PER_CELL]
-        if d > ise.shape[1]:
+        if d > n_o:
             flag |= _HOT
-        j = min(int(d), ise.shape[1] - 1)
-        h2s = hgc + _plane(ise[ic, j], b, d - j)
+        j = min(int(d), n_o - 1)
+        h2s = hgc + _plane(ise, (ic * n_o + j) * 16, b, d - j)
     else:
-        h2s = hgc + tc * ds
+        h2s = hgc + tc * ds  # wet: exact inside the dome
     dhs = h2s - h1
     d3 = pi - 3.0
     base = p[E0] + (p[E1] + p[E2] * d3) * d3
@@ -316,20 +369,24 @@ def evaluate(x, y, u, p, mode, pow_s, pow_k, tables, out):  # type: ignore[no-un
     rise = 0.0
     if dh2 > 0.0:
         d = dh2 * grid[G_DH_PER_CELL]
-        if d > dis.shape[1]:
+        if d > n_o:
             flag |= _HOT
-        j = min(int(d), dis.shape[1] - 1)
-        rise = _plane(dis[ic, j], b, d - j)
-    # conductances
-    log_mr = np.log(mr / p[M_R0])
-    ua_e = 1.0 / (
-        (p[PHI_E] * pow_s + (1.0 - p[PHI_E]) * np.exp(-p[N_RE] * log_mr)) / p[UA_E]
-        + p[RF_E]
-    )
-    ua_c = 1.0 / (
-        (p[PHI_C] * pow_k + (1.0 - p[PHI_C]) * np.exp(-p[N_RC] * log_mr)) / p[UA_C]
-        + p[RF_C]
-    )
+        j = min(int(d), n_o - 1)
+        rise = _plane(dis, (ic * n_o + j) * 16, b, d - j)
+    # resistances
+    r = mr / ref[0] - 1.0
+    if abs(r) < 0.04:
+        pow_re = ref[1] * _binomial(ref, 3, r)
+        pow_rc = ref[2] * _binomial(ref, 11, r)
+    else:
+        d = np.log(mr / p[M_R0])
+        pow_re = np.exp(-p[N_RE] * d)
+        pow_rc = np.exp(-p[N_RC] * d)
+        ref[0] = mr
+        ref[1] = pow_re
+        ref[2] = pow_rc
+    res_e = (p[PHI_E] * pow_s + (1.0 - p[PHI_E]) * pow_re) / p[UA_E] + p[RF_E]
+    res_c = (p[PHI_C] * pow_k + (1.0 - p[PHI_C]) * pow_rc) / p[UA_C] + p[RF_C]
     # evaporator
     q_sh = mr * dh1
     q_et = mr * (hge - h3)
@@ -337,16 +394,16 @@ def evaluate(x, y, u, p, mode, pow_s, pow_k, tables, out):  # type: ignore[no-un
     cs = u[5]
     if u[7] != 0.0:  # the mean heat capacity between inlet and outlet, exactly
         cs = 0.5 * (cs + np.sqrt(max(cs * cs - 2.0 * u[7] * q_e / u[1], 0.0)))
-    cs *= u[1]
+    per_cs = 1.0 / (cs * u[1])
     inlet = pinch_e + p[SH]  # T_si - T_e
-    onset = inlet - q_sh / cs
-    end = inlet - q_e / cs
+    onset = inlet - q_sh * per_cs
+    end = inlet - q_e * per_cs
     fe = 0.0
     if end > 0.0 and q_et > 0.0:
-        area = q_et / (ua_e * log_mean(onset, end))
+        area = q_et * _per_mean(onset, end)
         if q_sh > 0.0:
-            area += q_sh / (p[R_SH] * ua_e * log_mean(pinch_e, onset))
-        fe = np.log(area)
+            area += q_sh * _per_mean(pinch_e, onset) / p[R_SH]
+        fe = _log(area * res_e)
     else:
         flag |= _EVAPORATOR
     # condenser
@@ -361,30 +418,30 @@ def evaluate(x, y, u, p, mode, pow_s, pow_k, tables, out):  # type: ignore[no-un
     ck = u[6]
     if u[8] != 0.0:
         ck = 0.5 * (ck + np.sqrt(max(ck * ck + 2.0 * u[8] * q_c / u[3], 0.0)))
-    ck *= u[3]
-    k1 = pinch_c + p[SC] - q_sc / ck  # T_c less the liquid's temperature
-    k2 = k1 - q_ct / ck
+    per_ck = 1.0 / (ck * u[3])
+    k1 = pinch_c + p[SC] - q_sc * per_ck  # T_c less the liquid's temperature
+    k2 = k1 - q_ct * per_ck
     fc = 0.0
     if k2 > 0.0 and k1 > 0.0:
-        area = q_ct / (ua_c * log_mean(k1, k2))
+        area = q_ct * _per_mean(k1, k2)
         if q_sc > 0.0:
-            area += q_sc / (p[R_SC] * ua_c * log_mean(pinch_c, k1))
+            area += q_sc * _per_mean(pinch_c, k1) / p[R_SC]
         if q_ds > 0.0:
-            top = rise + k2 - q_ds / ck
+            top = rise + k2 - q_ds * per_ck
             if top > 0.0:
-                area += q_ds / (p[R_DS] * ua_c * log_mean(k2, top))
+                area += q_ds * _per_mean(k2, top) / p[R_DS]
             else:
                 flag |= _CONDENSER
-        fc = np.log(area)
+        fc = _log(area * res_c)
     else:
         flag |= _CONDENSER
-    out[0] = u[0] - q_e / cs
-    out[1] = u[2] + q_c / ck
+    out[0] = u[0] - q_e * per_cs
+    out[1] = u[2] + q_c * per_ck
     out[2] = mr * w / p[ETA_EM]
     out[3] = q_e
     out[4] = q_c
-    out[5] = lnpe
-    out[6] = lnpc
+    out[5] = pe
+    out[6] = pc
     out[7] = te + p[SH]
     out[8] = tc + rise
     out[9] = tc - p[SC]
@@ -392,8 +449,8 @@ def evaluate(x, y, u, p, mode, pow_s, pow_k, tables, out):  # type: ignore[no-un
     out[11] = tc
     out[12] = mr
     out[13] = n
-    out[14] = ua_e
-    out[15] = ua_c
+    out[14] = res_e
+    out[15] = res_c
     out[16] = eta
     out[17] = eta_v
     if not (np.isfinite(fe) and np.isfinite(fc)):
@@ -409,25 +466,26 @@ def _flow_terms(u, p):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def _newton(x, y, u, p, mode, pow_s, pow_k, tables, tolerance, jac, keep, out):  # type: ignore[no-untyped-def]
+def _newton(x, y, u, p, mode, pow_s, pow_k, tables, ref, tolerance, jac, keep, out):  # type: ignore[no-untyped-def]
     """Damped Newton with Broyden's update; ``jac`` comes and goes with the caller.
 
-    Returns x, y, whether it converged, and the number of evaluations.
+    Returns x, y, whether it converged, the number of evaluations, and the last
+    residuals' flag; ``out`` is then that of x, y.
     """
     count = 1
-    fe, fc, flag = evaluate(x, y, u, p, mode, pow_s, pow_k, tables, out)
+    fe, fc, flag = evaluate(x, y, u, p, mode, pow_s, pow_k, tables, ref, out)
     tries = 0
     while flag & _BLOCKING:
         # Widen the pinch that cannot carry its heat; come back from outside.
         if tries >= 14:
-            return x, y, False, count
+            return x, y, False, count, flag
         if flag & _OUTSIDE:
             if flag & _EVAPORATOR:
                 x -= 0.7
             elif flag & _CONDENSER:
                 y -= 0.7
             else:
-                return x, y, False, count
+                return x, y, False, count, flag
         else:
             if flag & _EVAPORATOR:
                 x = np.log(np.exp(x) + 3.0)
@@ -436,22 +494,28 @@ def _newton(x, y, u, p, mode, pow_s, pow_k, tables, tolerance, jac, keep, out): 
         keep = False
         tries += 1
         count += 1
-        fe, fc, flag = evaluate(x, y, u, p, mode, pow_s, pow_k, tables, out)
+        fe, fc, flag = evaluate(x, y, u, p, mode, pow_s, pow_k, tables, ref, out)
     size = max(abs(fe), abs(fc))
     fresh = False
     for _ in range(_MAX_STEPS):
         if size < tolerance:
-            return x, y, True, count
+            return x, y, True, count, flag
         if not keep:
             h = 1e-6
-            ge, gc, flag = evaluate(x + h, y, u, p, mode, pow_s, pow_k, tables, out)
+            ge, gc, flag = evaluate(
+                x + h, y, u, p, mode, pow_s, pow_k, tables, ref, out
+            )
             if flag & _BLOCKING:
                 h = -h
-                ge, gc, flag = evaluate(x + h, y, u, p, mode, pow_s, pow_k, tables, out)
+                ge, gc, flag = evaluate(
+                    x + h, y, u, p, mode, pow_s, pow_k, tables, ref, out
+                )
             jac[0] = (ge - fe) / h
             jac[2] = (gc - fc) / h
             h = 1e-6
-            ge, gc, flag = evaluate(x, y + h, u, p, mode, pow_s, pow_k, tables, out)
+            ge, gc, flag = evaluate(
+                x, y + h, u, p, mode, pow_s, pow_k, tables, ref, out
+            )
             jac[1] = (ge - fe) / h
             jac[3] = (gc - fc) / h
             count += 2
@@ -463,7 +527,7 @@ def _newton(x, y, u, p, mode, pow_s, pow_k, tables, tolerance, jac, keep, out): 
         biggest = max(abs(sx), abs(sy))
         if not biggest < 1e6:
             if fresh:
-                return x, y, False, count
+                return x, y, False, count, flag
             keep = False
             continue
         if biggest > 1.5:
@@ -472,7 +536,7 @@ def _newton(x, y, u, p, mode, pow_s, pow_k, tables, tolerance, jac, keep, out): 
         moved = False
         for _ in range(12):
             ge, gc, flag = evaluate(
-                x + sx, y + sy, u, p, mode, pow_s, pow_k, tables, out
+                x + sx, y + sy, u, p, mode, pow_s, pow_k, tables, ref, out
             )
             count += 1
             new = max(abs(ge), abs(gc))
@@ -485,7 +549,7 @@ def _newton(x, y, u, p, mode, pow_s, pow_k, tables, tolerance, jac, keep, out): 
                 break  # an old Jacobian has no right to a long line search
         if not moved:
             if fresh:
-                return x, y, False, count
+                return x, y, False, count, flag
             keep = False
             continue
         x += sx
@@ -503,43 +567,43 @@ def _newton(x, y, u, p, mode, pow_s, pow_k, tables, tolerance, jac, keep, out): 
             jac[3] += rc * sy
         fresh = False
         fe, fc, size = ge, gc, new
-    return x, y, size < tolerance, count
+    return x, y, size < tolerance, count, flag
 
 
 @_compiled
-def _inner(y, low, high, u, p, mode, pow_s, pow_k, tables, out):  # type: ignore[no-untyped-def]
+def _inner(y, low, high, u, p, mode, pow_s, pow_k, tables, ref, out):  # type: ignore[no-untyped-def]
     """Evaporator pinch that fits a condenser pinch, by bisection.
 
     The area needed falls as the pinch widens. Returns the pinch, the
     condenser's residual, and 1 (too cold), 2 (condenser infeasible), 0.
     """
-    fe, fc, flag = evaluate(high, y, u, p, mode, pow_s, pow_k, tables, out)
+    fe, fc, flag = evaluate(high, y, u, p, mode, pow_s, pow_k, tables, ref, out)
     if flag & _OUTSIDE and not flag & _EVAPORATOR:
         return high, 0.0, 3
     if flag & _EVAPORATOR or fe > 0.0:
         return high, 0.0, 1
     for _ in range(200):
         x = 0.5 * (low + high)
-        fe, fc, flag = evaluate(x, y, u, p, mode, pow_s, pow_k, tables, out)
+        fe, fc, flag = evaluate(x, y, u, p, mode, pow_s, pow_k, tables, ref, out)
         if flag & _EVAPORATOR or fe > 0.0:
             low = x
         else:
             high = x
         if high - low < 1e-14 * max(1.0, abs(high)):
             break
-    fe, fc, flag = evaluate(high, y, u, p, mode, pow_s, pow_k, tables, out)
+    fe, fc, flag = evaluate(high, y, u, p, mode, pow_s, pow_k, tables, ref, out)
     if flag & _CONDENSER:
         return high, np.inf, 2
     return high, fc, 0
 
 
 @_compiled
-def _bracket(u, p, mode, pow_s, pow_k, tables, out):  # type: ignore[no-untyped-def]
+def _bracket(u, p, mode, pow_s, pow_k, tables, ref, out):  # type: ignore[no-untyped-def]
     """Nested bisection: slow, and sure where the areas are monotone.
 
     Returns x, y and the reason why there is no solution, 0 if there is one.
     """
-    grid = tables[6]
+    grid = tables[5]
     room_e = u[0] - p[SH] - grid[G_T_LOW]
     room_c = grid[G_T_CRITICAL] - _CRITICAL_MARGIN - u[2] - p[SC]
     if room_e <= 0.0:
@@ -550,7 +614,7 @@ def _bracket(u, p, mode, pow_s, pow_k, tables, out):  # type: ignore[no-untyped-
     low, high = -90.0, np.log(room_c)
     if u[2] + p[SC] + 1e-30 < grid[G_T_LOW]:
         low = np.log(grid[G_T_LOW] - u[2] - p[SC])
-    x, fc, why = _inner(high, x_low, x_high, u, p, mode, pow_s, pow_k, tables, out)
+    x, fc, why = _inner(high, x_low, x_high, u, p, mode, pow_s, pow_k, tables, ref, out)
     if why == 1:
         return x, high, 5
     if why == 3:
@@ -559,7 +623,9 @@ def _bracket(u, p, mode, pow_s, pow_k, tables, out):  # type: ignore[no-untyped-
         return x, high, 4
     for _ in range(200):
         y = 0.5 * (low + high)
-        x, fc, why = _inner(y, x_low, x_high, u, p, mode, pow_s, pow_k, tables, out)
+        x, fc, why = _inner(
+            y, x_low, x_high, u, p, mode, pow_s, pow_k, tables, ref, out
+        )
         if why == 1:
             return x, y, 5
         if why == 3:
@@ -570,17 +636,16 @@ def _bracket(u, p, mode, pow_s, pow_k, tables, out):  # type: ignore[no-untyped-
             high = y
         if high - low < 1e-14 * max(1.0, abs(high)):
             break
-    x, fc, why = _inner(high, x_low, x_high, u, p, mode, pow_s, pow_k, tables, out)
+    x, fc, why = _inner(high, x_low, x_high, u, p, mode, pow_s, pow_k, tables, ref, out)
     if why == 0 and abs(fc) < 1e-6:
         return x, high, 0
     return x, high, 8
 
 
 @_compiled
-def _judge(u, p, mode, pow_s, pow_k, tables, options, x, y, out):  # type: ignore[no-untyped-def]
-    """Evaluate the answer once more and say whether it may stand."""
-    grid = tables[6]
-    fe, fc, flag = evaluate(x, y, u, p, mode, pow_s, pow_k, tables, out)
+def _judge(flag, tables, options, out):  # type: ignore[no-untyped-def]
+    """Say whether a converged answer may stand."""
+    grid = tables[5]
     if out[11] > grid[G_T_CRITICAL] - _CRITICAL_MARGIN:
         return 4
     if out[10] < grid[G_T_LOW]:
@@ -589,7 +654,7 @@ def _judge(u, p, mode, pow_s, pow_k, tables, options, x, y, out):  # type: ignor
         return 7
     if flag & _HOT:
         return 6
-    if flag & _BLOCKING or not max(abs(fe), abs(fc)) < 1e-6:
+    if flag & _BLOCKING:
         return 11
     if not (out[13] >= options[1] and out[13] <= options[2]):
         return 9
@@ -610,7 +675,7 @@ def _refuse(u, p, mode):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def _solve_row(u, p, mode, tables, options, state, jac, out):  # type: ignore[no-untyped-def]
+def _solve_row(u, p, mode, tables, options, state, jac, ref, out):  # type: ignore[no-untyped-def]
     """Solve one row from ``state`` (x, y, 1 if warm) and leave its own there."""
     why = _refuse(u, p, mode)
     if why != 0:
@@ -619,13 +684,14 @@ def _solve_row(u, p, mode, tables, options, state, jac, out):  # type: ignore[no
     pow_s, pow_k = _flow_terms(u, p)
     tolerance = options[0]
     done = False
+    flag = 0
     x, y = state[0], state[1]
     if state[2] > 0.0:
-        x, y, done, _ = _newton(
-            x, y, u, p, mode, pow_s, pow_k, tables, tolerance, jac, True, out
+        x, y, done, _, flag = _newton(
+            x, y, u, p, mode, pow_s, pow_k, tables, ref, tolerance, jac, True, out
         )
     if not done:
-        x, y, done, _ = _newton(
+        x, y, done, _, flag = _newton(
             np.log(6.0),
             np.log(12.0),
             u,
@@ -634,20 +700,21 @@ def _solve_row(u, p, mode, tables, options, state, jac, out):  # type: ignore[no
             pow_s,
             pow_k,
             tables,
+            ref,
             tolerance,
             jac,
             False,
             out,
         )
     if done:
-        why = _judge(u, p, mode, pow_s, pow_k, tables, options, x, y, out)
+        why = _judge(flag, tables, options, out)
     if not done or why == 11 or why == 7:
-        x, y, why = _bracket(u, p, mode, pow_s, pow_k, tables, out)
+        x, y, why = _bracket(u, p, mode, pow_s, pow_k, tables, ref, out)
         if why == 0:
-            x, y, done, _ = _newton(
-                x, y, u, p, mode, pow_s, pow_k, tables, tolerance, jac, False, out
+            x, y, done, _, flag = _newton(
+                x, y, u, p, mode, pow_s, pow_k, tables, ref, tolerance, jac, False, out
             )
-            why = _judge(u, p, mode, pow_s, pow_k, tables, options, x, y, out)
+            why = _judge(flag, tables, options, out) if done else 11
     if why == 0:
         state[0], state[1], state[2] = x, y, 1.0
     else:
@@ -659,18 +726,26 @@ def _solve_row(u, p, mode, tables, options, state, jac, out):  # type: ignore[no
 def _solve(u, p, mode, tables, options, result, reason):  # type: ignore[no-untyped-def]
     state = np.zeros(3)
     jac = np.zeros(4)
+    ref = np.empty(_N_REF)
+    _reference(p, ref)
     out = np.empty(_N_Y)
     for i in range(u.shape[0]):
-        why = _solve_row(u[i], p, mode, tables, options, state, jac, out)
+        why = _solve_row(u[i], p, mode, tables, options, state, jac, ref, out)
         reason[i] = why
         if why == 0:
             for k in range(_N_Y):
                 result[i, k] = out[k]
-            result[i, 5] = np.exp(out[5])
-            result[i, 6] = np.exp(out[6])
+            result[i, 14] = 1.0 / out[14]
+            result[i, 15] = 1.0 / out[15]
         else:
             for k in range(_N_Y):
                 result[i, k] = np.nan
+
+
+@_compiled
+def _exactly(x, y, u, p, mode, pow_s, pow_k, tables, ref, out):  # type: ignore[no-untyped-def]
+    ref[0] = 0.0  # the flow term itself, not its development
+    return evaluate(x, y, u, p, mode, pow_s, pow_k, tables, ref, out)
 
 
 @_compiled
@@ -682,6 +757,8 @@ def _differentiate(u, p, mode, tables, options, which, scale, result, reason, ja
     n_p = p.shape[0]
     state = np.zeros(3)
     jac = np.zeros(4)
+    ref = np.empty(_N_REF)
+    _reference(p, ref)
     out = np.empty(_N_Y)
     up, down = np.empty(_N_Y), np.empty(_N_Y)
     by_x, by_y = np.empty(_N_Y), np.empty(_N_Y)
@@ -689,7 +766,7 @@ def _differentiate(u, p, mode, tables, options, which, scale, result, reason, ja
     v = np.empty(u.shape[1])
     h = 2e-6
     for i in range(u.shape[0]):
-        why = _solve_row(u[i], p, mode, tables, options, state, jac, out)
+        why = _solve_row(u[i], p, mode, tables, options, state, jac, ref, out)
         reason[i] = why
         if why != 0:
             result[i, :] = np.nan
@@ -698,15 +775,15 @@ def _differentiate(u, p, mode, tables, options, which, scale, result, reason, ja
         x, y = state[0], state[1]
         v[:] = u[i]
         result[i, :] = out
-        result[i, 5] = np.exp(out[5])
-        result[i, 6] = np.exp(out[6])
+        result[i, 14] = 1.0 / out[14]
+        result[i, 15] = 1.0 / out[15]
         ps, pk = _flow_terms(v, p)
-        fa, ga, _ = evaluate(x + h, y, v, p, mode, ps, pk, tables, up)
-        fb, gb, _ = evaluate(x - h, y, v, p, mode, ps, pk, tables, down)
+        fa, ga, _ = _exactly(x + h, y, v, p, mode, ps, pk, tables, ref, up)
+        fb, gb, _ = _exactly(x - h, y, v, p, mode, ps, pk, tables, ref, down)
         fx, gx = (fa - fb) / (2 * h), (ga - gb) / (2 * h)
         by_x[:] = (up - down) / (2 * h)
-        fa, ga, _ = evaluate(x, y + h, v, p, mode, ps, pk, tables, up)
-        fb, gb, _ = evaluate(x, y - h, v, p, mode, ps, pk, tables, down)
+        fa, ga, _ = _exactly(x, y + h, v, p, mode, ps, pk, tables, ref, up)
+        fb, gb, _ = _exactly(x, y - h, v, p, mode, ps, pk, tables, ref, down)
         fy, gy = (fa - fb) / (2 * h), (ga - gb) / (2 * h)
         by_y[:] = (up - down) / (2 * h)
         det = fx * gy - fy * gx
@@ -718,20 +795,20 @@ def _differentiate(u, p, mode, tables, options, which, scale, result, reason, ja
                 step = 1e-6 * max(abs(p[m]), scale[k])
                 q[m] = p[m] + step
                 ps, pk = _flow_terms(v, q)
-                fa, ga, _ = evaluate(x, y, v, q, mode, ps, pk, tables, up)
+                fa, ga, _ = _exactly(x, y, v, q, mode, ps, pk, tables, ref, up)
                 q[m] = p[m] - step
                 ps, pk = _flow_terms(v, q)
-                fb, gb, _ = evaluate(x, y, v, q, mode, ps, pk, tables, down)
+                fb, gb, _ = _exactly(x, y, v, q, mode, ps, pk, tables, ref, down)
                 q[m] = p[m]
             else:
                 m -= n_p
                 step = 1e-6 * max(abs(u[i, m]), scale[k])
                 v[m] = u[i, m] + step
                 ps, pk = _flow_terms(v, p)
-                fa, ga, _ = evaluate(x, y, v, p, mode, ps, pk, tables, up)
+                fa, ga, _ = _exactly(x, y, v, p, mode, ps, pk, tables, ref, up)
                 v[m] = u[i, m] - step
                 ps, pk = _flow_terms(v, p)
-                fb, gb, _ = evaluate(x, y, v, p, mode, ps, pk, tables, down)
+                fb, gb, _ = _exactly(x, y, v, p, mode, ps, pk, tables, ref, down)
                 v[m] = u[i, m]
             ft, gt = (fa - fb) / (2 * step), (ga - gb) / (2 * step)
             dx = -(gy * ft - fy * gt) / det
@@ -740,12 +817,17 @@ def _differentiate(u, p, mode, tables, options, which, scale, result, reason, ja
                 jacobian[i, j, k] = (
                     (up[j] - down[j]) / (2 * step) + by_x[j] * dx + by_y[j] * dy
                 )
-            jacobian[i, 5, k] *= result[i, 5]
-            jacobian[i, 6, k] *= result[i, 6]
+            # Conductances are kept as resistances until here.
+            jacobian[i, 14, k] *= -(result[i, 14] ** 2)
+            jacobian[i, 15, k] *= -(result[i, 15] ** 2)
 
 
 # Sizes of a parameter that is zero, from which its difference step is taken.
 _SCALE = {"evaporator_fouling_k_w": 1e-6, "condenser_fouling_k_w": 1e-6}
+
+
+def _flat(tables: Tables) -> tuple[Array, ...]:
+    return tuple(table.ravel() for table in tables)
 
 
 def solve(
@@ -787,7 +869,7 @@ def solve(
         u,
         np.ascontiguousarray(parameters, dtype=float),
         given,
-        tables,
+        _flat(tables),
         options or Options(),
         result,
         reason,
@@ -832,7 +914,7 @@ def differentiate(
         u,
         np.ascontiguousarray(parameters, dtype=float),
         given,
-        tables,
+        _flat(tables),
         options or Options(),
         which,
         scale,

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import math
 import os
 import tempfile
 import zipfile
@@ -88,12 +87,11 @@ class Tables(NamedTuple):
     ``i * 4 + j`` belongs to ``x**i * y**j``. Temperatures in K.
     """
 
-    saturation: Array  # (T, 4, 4): ln p, h_g, s_g, h_l
-    suction: Array  # (T, superheat, 3, 16): ln(rho/rho_g), h-h_g, s-s_g
+    saturation: Array  # (T, 6, 4): ln p, h_g, s_g, h_l, p, rho_g
+    suction: Array  # (T, superheat, 3, 16): rho/rho_g, h-h_g, s-s_g
     liquid: Array  # (T, subcooling, 16): h less h_l of its own temperature
     isentropic: Array  # (T, s-s_g, 16): h - h_g at the pressure of T
     discharge: Array  # (T, h-h_g, 16): temperature less T at the pressure of T
-    vapour_density: Array  # (T, 4): ln rho_g
     grid: Array  # see the _G_* numbers
 
 
@@ -102,8 +100,9 @@ G_T0, G_T_PER_CELL, G_SH_PER_CELL, G_SC_PER_CELL, G_DS_PER_CELL, G_DH_PER_CELL =
     6
 )
 G_T_CRITICAL, G_T_LOW, G_T_HIGH = 6, 7, 8
+G_CELLS_T, G_CELLS_SH, G_CELLS_SC, G_CELLS_D = 9, 10, 11, 12
 
-_GRID_VERSION = 1
+_GRID_VERSION = 2
 _NODES_T = 193
 _NODES_SUPERHEAT = 49
 _NODES_SUBCOOLING = 97
@@ -149,8 +148,7 @@ class Refrigerant:
         ndarray
             Absolute pressure, NaN outside ``low`` to ``high``. [Pa]
         """
-        log_pressure, _ = self._saturation(temp, 0)
-        return np.exp(log_pressure)
+        return self._saturation(temp, 4)[0]
 
     def saturation_temp(self, pressure: ArrayLike) -> Array:
         """Temperature at which vapour of that pressure condenses.
@@ -205,9 +203,8 @@ class Refrigerant:
             NaN outside the tables. [kg/m3], [J/kg], [J/(kg K)]
         """
         value = self._plane("suction", G_SH_PER_CELL, temp, superheat)
-        rho_g = self._line(self.tables.vapour_density, temp)
         return (
-            np.exp(rho_g + value[..., 0]),
+            self._saturation(temp, 5)[0] * value[..., 0],
             self._saturation(temp, 1)[0] + value[..., 1],
             self._saturation(temp, 2)[0] + value[..., 2],
         )
@@ -320,12 +317,6 @@ class Refrigerant:
         x = np.where(good, (t - grid[G_T0]) * grid[G_T_PER_CELL], 0.0)
         i = np.clip(x.astype(np.int64), 0, len(self.tables.saturation) - 1)
         return i, x - i, np.where(good, 0.0, np.nan)
-
-    def _line(self, cells: Array, temp: ArrayLike) -> Array:
-        i, x, nan = self._cell(temp)
-        c = cells[i]
-        value: Array = ((c[..., 3] * x + c[..., 2]) * x + c[..., 1]) * x + c[..., 0]
-        return value + nan
 
     def _saturation(self, temp: ArrayLike, which: int) -> tuple[Array, Array]:
         i, x, nan = self._cell(temp)
@@ -457,7 +448,7 @@ def _read(path: Path) -> Tables | None:
             )
     except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
         return None  # absent or torn: it is built again
-    if tables.saturation.shape != (_NODES_T - 1, 4, 4) or tables.grid.shape != (9,):
+    if tables.saturation.shape != (_NODES_T - 1, 6, 4) or tables.grid.shape != (13,):
         return None
     return tables if all(np.isfinite(a).all() for a in tables) else None
 
@@ -524,12 +515,11 @@ def build_tables(name: str) -> Tables:
         dew.update(CoolProp.QT_INPUTS, 0.0, temp)
         bubble = dew.p(), dew.hmass()
         dew.update(CoolProp.QT_INPUTS, 1.0, temp)
-        return dew.p(), dew.hmass(), dew.smass(), math.log(dew.rhomass()), *bubble
+        return dew.p(), dew.hmass(), dew.smass(), dew.rhomass(), *bubble
 
     # Blends: the search for the phase boundary fails at single temperatures.
     saturated = _filled(_evaluate(dew_point, t, 6), t)
-    pressure, h_g, s_g, log_rho_g, bubble_pressure, h_l = saturated.T
-    log_p = np.log(pressure)
+    pressure, h_g, s_g, rho_g, bubble_pressure, h_l = saturated.T
     # A subcooled state is compared with saturated liquid of its own, lower,
     # temperature; what is left is small and smooth.
     liquid_line = _spline(t, h_l)
@@ -547,17 +537,17 @@ def build_tables(name: str) -> Tables:
 
         def vapour(at: float, p: float = pressure[i]) -> tuple[float, ...]:
             gas.update(CoolProp.PT_INPUTS, p, at)
-            return gas.hmass(), gas.smass(), gas.cpmass(), math.log(gas.rhomass())
+            return gas.hmass(), gas.smass(), gas.cpmass(), gas.rhomass()
 
         def subcooled(at: float, p: float = bubble_pressure[i]) -> tuple[float]:
             liquid.update(CoolProp.PT_INPUTS, p, at)
             return (liquid.hmass(),)
 
         warm = _filled(_evaluate(vapour, t[i] + superheat, 4), superheat)
-        suction[i, 1:, 0] = warm[1:, 3] - log_rho_g[i]
+        suction[i, :, 0] = warm[:, 3] / rho_g[i]
         suction[i, 1:, 1] = warm[1:, 0] - h_g[i]
         suction[i, 1:, 2] = warm[1:, 1] - s_g[i]
-        suction[i, 0] = 0.0
+        suction[i, 0] = 1.0, 0.0, 0.0
         reach = t[i] - subcooling >= t[0]
         if reach[1:].any():
             cold = _evaluate(subcooled, t[i] - subcooling[reach], 1)[:, 0]
@@ -593,6 +583,7 @@ def build_tables(name: str) -> Tables:
         isentropic[i] = _hermite(s, h, t[i] + rises[i], ds)
         discharge[i] = _hermite(h, rises[i], 1.0 / cp, dh)
 
+    lines = (np.log(pressure), h_g, s_g, h_l, pressure, rho_g)
     grid = np.array(
         [
             t[0],
@@ -604,11 +595,15 @@ def build_tables(name: str) -> Tables:
             critical,
             t[0],
             t[-1],
+            len(t) - 1,
+            len(superheat) - 1,
+            len(subcooling) - 1,
+            len(dh) - 1,
         ]
     )
     return Tables(
         saturation=np.ascontiguousarray(
-            np.stack([_cubic_cells(t, y) for y in (log_p, h_g, s_g, h_l)], axis=1)
+            np.stack([_cubic_cells(t, y) for y in lines], axis=1)
         ),
         suction=np.ascontiguousarray(
             np.stack(
@@ -619,7 +614,6 @@ def build_tables(name: str) -> Tables:
         liquid=_bicubic_cells(t, subcooling, compression),
         isentropic=_bicubic_cells(t, ds, isentropic),
         discharge=_bicubic_cells(t, dh, discharge),
-        vapour_density=_cubic_cells(t, log_rho_g),
         grid=grid,
     )
 

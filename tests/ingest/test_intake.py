@@ -1,0 +1,424 @@
+"""From a real broker into a real archive: nothing lost, everything counted."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import servers
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ingest.archive import Archive, ArchiveUnavailableError, Refused, open_archive
+from ingest.archive.memory import MemoryArchive
+from ingest.broker import Connection, Publisher, Subscriber
+from ingest.intake import Intake
+from ingest.journal import Counts, Journal, Message
+from ingest.reading import Reading, Source
+
+EVER = (datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
+T0 = 1_700_000_000_000
+NOW = T0 + 86_400_000
+POINTS = ("source_inlet_temp_degc", "sink_outlet_temp_degc", "compressor_power_w")
+SOURCES = [
+    Source(
+        topic=f"plant/{unit}",
+        unit=unit,
+        point=point,
+        pointer=f"/{point}",
+        time_pointer="/ts",
+    )
+    for unit in ("hp1", "hp2")
+    for point in POINTS
+]
+
+
+def payload(i: int) -> bytes:
+    """Return one message of three points, told apart by its number."""
+    values = {"ts": T0 + i * 1000}
+    values |= {point: 20 + i % 11 + k / 10 for k, point in enumerate(POINTS)}  # type: ignore[dict-item]
+    return json.dumps(values).encode()
+
+
+def traffic(number: int) -> list[tuple[str, bytes]]:
+    """Return the messages of two units, taking turns."""
+    return [(f"plant/hp{1 + i % 2}", payload(i)) for i in range(number)]
+
+
+def until(true: Callable[[], object], seconds: float = 30.0) -> None:
+    """Wait for something to become true."""
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not become true"
+        time.sleep(0.02)
+
+
+def expected(number: int) -> dict[str, pd.DataFrame]:
+    """Return the frames that the traffic comes to, without any of our path."""
+    frames = {}
+    for unit in (0, 1):
+        rows = [json.loads(payload(i)) for i in range(unit, number, 2)]
+        frame = pd.DataFrame(rows).set_index("ts")[list(POINTS)].astype("float64")
+        index = pd.DatetimeIndex(frame.index.to_numpy().astype("datetime64[ms]"))
+        frame.index = index.tz_localize("UTC").rename("time")
+        frames[f"hp{unit + 1}"] = frame
+    return frames
+
+
+def holds(archive: Archive, frames: dict[str, pd.DataFrame]) -> None:
+    """Check that an archive has exactly these frames."""
+    assert archive.units() == sorted(frames)
+    for unit, frame in frames.items():
+        values, flags = archive.flagged(unit, *EVER)
+        pd.testing.assert_frame_equal(values, frame, check_freq=False)
+        assert not flags.to_numpy().any()
+
+
+@pytest.fixture(params=["parquet", "influxdb"])
+def archive(request: pytest.FixtureRequest, tmp_path: Path, database: str) -> Archive:
+    """Each of the two durable archives, empty."""
+    if request.param == "parquet":
+        return open_archive("parquet", directory=tmp_path / "archive")
+    server = request.getfixturevalue("influxd")
+    return open_archive("influxdb", url=server.url, database=database)
+
+
+def test_nothing_is_lost_between_publisher_and_archive(
+    mosquitto: servers.Server, archive: Archive, tmp_path: Path
+) -> None:
+    """What the broker acknowledged is in the archive, bit for bit; no more is."""
+    journal = Journal(tmp_path / "journal.sqlite")
+    subscriber = Subscriber(Connection(port=mosquitto.port), ["plant/hp1", "plant/hp2"])
+    intake = Intake(SOURCES, archive, journal, subscriber)
+    intake.start()
+    until(lambda: subscriber.status().connected)
+    with Publisher(Connection(port=mosquitto.port, client_id="p")) as publisher:
+        publisher.publish_all(traffic(3000))
+    until(lambda: intake.counts().received == 3000)
+    assert intake.drain(30)
+    counts, health = intake.counts(), intake.health(NOW)
+    intake.stop()
+
+    assert counts == Counts(
+        received=3000, stored=3000, readings={"stored": 9000}, reasons={}
+    )
+    assert health.well
+    assert health.lag == 0
+    holds(archive, expected(3000))
+    archive.close()
+    journal.close()
+
+
+def _kill_in_mid_stream(
+    port: int, folder: Path, mode: str, number: int, kills: int
+) -> tuple[int, int]:
+    """Kill an ingester again and again; return (published, archived)."""
+    rng = random.Random(5)  # noqa: S311  not for secrets
+    root = Path(__file__).parents[2]
+    command = [
+        sys.executable,
+        str(Path(__file__).with_name("ingester.py")),
+        str(port),
+        str(folder),
+        mode,
+    ]
+
+    def start() -> subprocess.Popen[bytes]:
+        (folder / "connected").unlink(missing_ok=True)
+        child = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(root)})
+        until(lambda: (folder / "connected").exists() or child.poll() is not None)
+        assert child.poll() is None, "the ingester ended by itself"
+        return child
+
+    child = start()
+    messages = [
+        ("plant/hp1", json.dumps({"ts": T0 + i * 1000, "v": 40 + i % 7}))
+        for i in range(number)
+    ]
+    with Publisher(Connection(port=port, client_id="p")) as publisher:
+        share = number // (kills + 1)
+        for kill in range(kills + 1):
+            (folder / "committed").unlink(missing_ok=True)
+            part = messages[kill * share : (kill + 1) * share]
+            sender = threading.Thread(target=publisher.publish_all, args=(part,))
+            sender.start()
+            if kill < kills:
+                # Every other kill comes between commit and acknowledgement.
+                until((folder / "committed").exists)
+                time.sleep(rng.uniform(0.0, 0.2) if kill % 2 else 0.0)
+                child.send_signal(signal.SIGKILL)
+                child.wait()
+                child = start()
+            sender.join()
+        published = (kills + 1) * share
+    archive = open_archive("parquet", directory=folder / "archive", read_only=True)
+    seen, since = -1, time.monotonic()
+    while seen < published and time.monotonic() - since < 3.0:
+        frame = archive.frame("hp1", *EVER)
+        if len(frame) > seen:
+            seen, since = len(frame), time.monotonic()
+        time.sleep(0.05)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    return published, seen
+
+
+def test_killing_the_ingester_loses_nothing(
+    mosquitto: servers.Server, tmp_path: Path
+) -> None:
+    """Three times with signal 9 while messages are at hand; the law then holds."""
+    folder = tmp_path / "service"
+    folder.mkdir()
+    published, seen = _kill_in_mid_stream(mosquitto.port, folder, "manual", 2000, 3)
+    journal = Journal(folder / "journal.sqlite")
+    counts = journal.counts()
+    journal.close()
+
+    assert seen == published == 2000
+    assert counts.balanced
+    # Else the kills hit nothing, and the test has shown nothing.
+    assert counts.received > published
+    assert counts.duplicate > 0
+
+
+def test_acknowledging_at_receipt_loses(
+    mosquitto: servers.Server, tmp_path: Path
+) -> None:
+    """The negative control: were this to lose nothing, the test above is blind."""
+    folder = tmp_path / "service"
+    folder.mkdir()
+    published, seen = _kill_in_mid_stream(mosquitto.port, folder, "automatic", 2000, 3)
+
+    assert seen < published
+
+
+class Failing(MemoryArchive):
+    """An archive that can be down, and that refuses what it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down = False
+        self.order: list[int] = []
+
+    def write(self, readings: object) -> list[Refused]:
+        """Fail while down, refuse one point, keep the rest."""
+        if self.down:
+            raise ArchiveUnavailableError("it is down")
+        good = [r for r in readings if r.point != "cop"]  # type: ignore[attr-defined]
+        bad = [r for r in readings if r.point == "cop"]  # type: ignore[attr-defined]
+        self.order += [r.time_ms for r in good if r.point == POINTS[0]]
+        super().write(good)
+        return [Refused(reading, "not here") for reading in bad]
+
+
+def test_an_archive_that_is_down_costs_nothing_but_disk(tmp_path: Path) -> None:
+    """Readings wait in the journal, then go in their order, by themselves."""
+    journal = Journal(tmp_path / "journal.sqlite")
+    archive = Failing()
+    archive.down = True
+    intake = Intake(SOURCES, archive, journal, batch=100)
+    intake.start()
+    for i in range(0, 2000, 50):
+        some = traffic(2000)[i : i + 50]
+        journal.append([Message(topic, body, NOW) for topic, body in some])
+    until(lambda: intake.health(NOW).problem == "it is down")
+    assert intake.counts().in_flight == 2000
+    assert intake.counts().balanced
+    archive.down = False
+    assert intake.drain(30)
+    until(lambda: intake.health(NOW).problem == "")
+    intake.stop()
+
+    assert archive.order == sorted(archive.order)
+    assert intake.counts().stored == 2000
+    holds(archive, expected(2000))
+    journal.close()
+
+
+def test_an_influxdb_goes_and_comes_back(
+    influxd: servers.Influx, tmp_path: Path, database: str
+) -> None:
+    """The real one, stopped and started under us."""
+    journal = Journal(tmp_path / "journal.sqlite")
+    archive = open_archive("influxdb", url=influxd.url, database=database)
+    intake = Intake(SOURCES, archive, journal)
+    intake.start()
+    messages = [Message(topic, body, NOW) for topic, body in traffic(1000)]
+    journal.append(messages[:300])
+    assert intake.drain(30)
+    influxd.server.stop()
+    try:
+        journal.append(messages[300:])
+        until(lambda: intake.health(NOW).problem)
+        assert intake.counts().in_flight == 700
+    finally:
+        influxd.server.start()
+    assert intake.drain(30)
+    intake.stop()
+
+    holds(archive, expected(1000))
+    archive.close()
+    journal.close()
+
+
+def judge(folder: Path, batches: list[list[Message]]) -> tuple[MemoryArchive, Counts]:
+    """Work a journal off into a fresh archive."""
+    (folder / "journal.sqlite").unlink(missing_ok=True)
+    journal = Journal(folder / "journal.sqlite")
+    for batch in batches:
+        journal.append(batch)
+    archive = MemoryArchive()
+    intake = Intake(SOURCES, archive, journal)
+    intake.start()
+    assert intake.drain(30)
+    intake.stop()
+    counts = journal.counts()
+    journal.close()
+    return archive, counts
+
+
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_order_repetition_and_batches_do_not_matter(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    """Any permutation, with any repeated, in any batches, is the same archive."""
+    whole = [Message(topic, body, NOW) for topic, body in traffic(60)]
+    again = data.draw(st.lists(st.sampled_from(whole), max_size=30))
+    mixed = data.draw(st.permutations(whole + again))
+    cuts = sorted(data.draw(st.sets(st.integers(1, len(mixed) - 1), max_size=6)))
+    batches = [mixed[a:b] for a, b in zip([0, *cuts], [*cuts, len(mixed)], strict=True)]
+    archive, counts = judge(tmp_path_factory.mktemp("order"), batches)
+
+    holds(archive, expected(60))
+    assert (counts.stored, counts.duplicate) == (60, len(again))
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    garbage=st.lists(
+        st.tuples(
+            st.sampled_from(["plant/hp1", "plant/hp2", "other", ""]),
+            st.binary(max_size=60)
+            | st.dictionaries(
+                st.sampled_from(["ts", *POINTS]),
+                st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
+                max_size=4,
+            ).map(lambda document: json.dumps(document).encode()),
+            st.booleans(),
+        ),
+        max_size=40,
+    )
+)
+def test_garbage_is_counted_and_good_messages_arrive(
+    tmp_path_factory: pytest.TempPathFactory,
+    garbage: list[tuple[str, bytes, bool]],
+) -> None:
+    """Exactly one verdict for each message, whatever it is."""
+    bad = [Message(topic, body, NOW, kept) for topic, body, kept in garbage]
+    good = [Message("plant/hp2", payload(i), NOW) for i in range(1, 20, 2)]
+    archive, counts = judge(tmp_path_factory.mktemp("garbage"), [bad, good])
+
+    assert counts.balanced
+    assert counts.received == len(bad) + len(good)
+    assert counts.in_flight == 0
+    assert counts.stored + counts.duplicate >= len(good)
+    assert archive.frame("hp2", *EVER).index.isin(expected(20)["hp2"].index).sum() == 10
+
+
+def test_each_verdict_has_its_reason(tmp_path: Path) -> None:
+    """A day of trouble, counted by message, by reading and by reason."""
+    future = json.dumps({"ts": NOW + 3_600_000, POINTS[0]: 20}).encode()
+    half = json.dumps({"ts": T0, POINTS[0]: 21, POINTS[1]: "n/a"}).encode()
+    _, counts = judge(
+        tmp_path,
+        [
+            [
+                Message("plant/hp1", half, NOW),
+                Message("plant/hp1", half, NOW),
+                Message("plant/hp1", future, NOW),
+                Message("plant/hp1", b"\xff", NOW),
+                Message("plant/hp9", b"1", NOW),
+            ]
+        ],
+    )
+
+    assert counts == Counts(
+        received=5,
+        stored=1,
+        duplicate=1,
+        quarantined=1,
+        rejected=2,
+        in_flight=0,
+        readings={"duplicate": 1, "quarantined": 1, "rejected": 4, "stored": 1},
+        reasons={
+            "time in the future": 1,
+            "not JSON": 1,
+            "not a number": 2,
+            "unmapped topic": 1,
+        },
+    )
+
+
+def test_what_the_archive_refuses_is_quarantined(tmp_path: Path) -> None:
+    """With its reason in the dead letters, and it stops nothing."""
+    sources = [*SOURCES, Source(topic="c", unit="hp1", point="cop")]
+    journal = Journal(tmp_path / "journal.sqlite")
+    journal.append([Message("c", b"4.2", NOW), Message("plant/hp1", payload(0), NOW)])
+    intake = Intake(sources, Failing(), journal)
+    intake.start()
+    assert intake.drain(10)
+    intake.stop()
+    counts = journal.counts()
+
+    assert (counts.stored, counts.quarantined) == (1, 1)
+    assert counts.reasons == {"refused by the archive": 1}
+    assert journal.dead_letters()[0].detail == "cop: not here"
+    journal.close()
+
+
+def test_a_restart_knows_what_it_has_seen(tmp_path: Path) -> None:
+    """What the broker sends again after a restart is a duplicate."""
+    journal = Journal(tmp_path / "journal.sqlite")
+    archive = MemoryArchive()
+    messages = [Message(topic, body, NOW) for topic, body in traffic(100)]
+    for _ in range(2):
+        journal.append(messages)
+        intake = Intake(SOURCES, archive, journal)
+        intake.start()
+        assert intake.drain(10)
+        intake.stop()
+    counts = journal.counts()
+
+    assert (counts.stored, counts.duplicate) == (100, 100)
+    journal.close()
+
+
+def test_backfill_judges_like_the_stream() -> None:
+    """Flags, duplicates and quarantine, one verdict for each reading."""
+    archive = MemoryArchive()
+    intake = Intake(SOURCES, archive, journal=None)  # type: ignore[arg-type]
+    tally = intake.backfill(
+        [
+            Reading("hp1", POINTS[1], T0, 40.0),
+            Reading("hp1", POINTS[1], T0, 40.0),
+            Reading("hp1", POINTS[1], T0 + 1, 900.0),
+            Reading("hp1", POINTS[1], NOW * 2, 40.0),
+        ],
+        NOW,
+    )
+
+    assert tally.verdicts == {"stored": 2, "duplicate": 1, "quarantined": 1}
+    assert archive.frame("hp1", *EVER)[POINTS[1]].tolist()[0] == 40.0
+    assert archive.flagged("hp1", *EVER)[1][POINTS[1]].tolist() == [0, 1]

@@ -198,8 +198,10 @@ class Checker:
 
     def latest(self) -> dict[tuple[str, str], tuple[int, float]]:
         """Return the newest time (in ms since 1970) and value of each point."""
+        # A copy first: another thread may be adding a point.
         return {
-            key: (memory.time_ms, memory.value) for key, memory in self._memory.items()
+            key: (memory.time_ms, memory.value)
+            for key, memory in self._memory.copy().items()
         }
 
     @staticmethod

@@ -167,7 +167,8 @@ class Intake:
             alive = alive and status.thread_alive
         problems = [self._journal_problem, self._archive_problem]
         if status is not None:
-            problems.append(status.problem)
+            waiting = "" if status.connected else "not connected to the broker yet"
+            problems.append(status.problem or waiting)
             if status.refused:
                 problems.append(
                     f"the broker does not let us read {', '.join(status.refused[:3])}"

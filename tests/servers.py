@@ -146,7 +146,8 @@ bind-address = "127.0.0.1:{rpc}"
   store-enabled = false
 """
 
-# 1.x takes u where 2.x says us, and takes us for ns without a word.
+INFLUXDB_1_CONF = MOSQUITTO_CONF.with_name("influxdb-1.nginx.conf")
+
 _NGINX_CONF = """daemon off;
 pid {folder}/nginx.pid;
 error_log {folder}/error.log;
@@ -159,20 +160,7 @@ http {{
   fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi;
   scgi_temp_path {folder}/scgi;
-  map $arg_precision $in_1x {{ default n; ns n; us u; ms ms; s s; }}
-  upstream influxd {{ server 127.0.0.1:{behind}; keepalive 8; }}
-  server {{
-    listen 127.0.0.1:{port};
-    client_max_body_size 0;
-    proxy_http_version 1.1;
-    proxy_set_header Connection "";
-    proxy_request_buffering off;
-    proxy_buffering off;
-    location = /api/v2/write {{
-      proxy_pass http://influxd/write?db=$arg_bucket&precision=$in_1x;
-    }}
-    location / {{ proxy_pass http://influxd; }}
-  }}
+  {shipped}
 }}
 """
 
@@ -184,9 +172,11 @@ def influxd(folder: Path) -> Iterator[Influx]:
     conf = folder / "influxd.conf"
     conf.write_text(_INFLUXD_CONF.format(folder=folder, port=behind, rpc=rpc), "utf-8")
     proxy = folder / "nginx.conf"
-    proxy.write_text(
-        _NGINX_CONF.format(folder=folder, port=port, behind=behind), "utf-8"
-    )
+    shipped = INFLUXDB_1_CONF.read_text("utf-8")
+    for ours, theirs in (("127.0.0.1:8087", port), ("127.0.0.1:8086", behind)):
+        assert ours in shipped
+        shipped = shipped.replace(ours, f"127.0.0.1:{theirs}")
+    proxy.write_text(_NGINX_CONF.format(folder=folder, shipped=shipped), "utf-8")
     database = Server([program("influxd"), "-config", str(conf)], behind, folder)
     front = Server(
         [program("nginx"), "-c", str(proxy), "-e", str(folder / "early.log")],

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from ingest.archive import Archive, ArchiveUnavailableError, Refused, open_archive
 from ingest.archive.memory import MemoryArchive
 from ingest.broker import Connection, Publisher, Subscriber
-from ingest.intake import Intake
+from ingest.intake import Intake, backfill
 from ingest.journal import Counts, Journal, Message
 from ingest.reading import Reading, Source
 
@@ -408,14 +408,14 @@ def test_a_restart_knows_what_it_has_seen(tmp_path: Path) -> None:
 def test_backfill_judges_like_the_stream() -> None:
     """Flags, duplicates and quarantine, one verdict for each reading."""
     archive = MemoryArchive()
-    intake = Intake(SOURCES, archive, journal=None)  # type: ignore[arg-type]
-    tally = intake.backfill(
+    tally = backfill(
         [
             Reading("hp1", POINTS[1], T0, 40.0),
             Reading("hp1", POINTS[1], T0, 40.0),
             Reading("hp1", POINTS[1], T0 + 1, 900.0),
             Reading("hp1", POINTS[1], NOW * 2, 40.0),
         ],
+        archive,
         NOW,
     )
 

@@ -65,9 +65,7 @@ def _terms(unit: Matrix) -> Matrix:
     """Return 1, x, and all products of two of the scaled inputs."""
     rows, width = unit.shape
     columns = [np.ones(rows), *unit.T]
-    columns += [
-        unit[:, i] * unit[:, j] for i in range(width) for j in range(i, width)
-    ]
+    columns += [unit[:, i] * unit[:, j] for i in range(width) for j in range(i, width)]
     return np.column_stack(columns)
 
 
@@ -215,7 +213,9 @@ def train(
 
     _admit(list(conditions.columns), load)
     channels = [
-        name for name in CHANNELS if name in measured and name in predicted and name != load
+        name
+        for name in CHANNELS
+        if name in measured and name in predicted and name != load
     ]
     ratios = {
         name: (measured[name] / predicted[name] - 1.0).to_numpy(dtype=float)

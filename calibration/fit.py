@@ -23,10 +23,11 @@ from scipy.optimize import least_squares
 from calibration.model import FlowLaw, Model, conditions
 from calibration.registry import Role
 from calibration.steady import windows as steady_windows
+from twin.exchanger import PlateExchanger, fit_conductance
 from twin.finding import Refusal
-from twin.fluids import heat_capacity
+from twin.fluids import density, heat_capacity
 from twin.heatpump import HeatPump, from_nameplate
-from twin.plant import Machine
+from twin.plant import Exchanger, Machine
 
 Matrix = NDArray[np.float64]
 
@@ -38,6 +39,7 @@ MOST_ROWS = 1500
 _PENALTY = 50.0  # sigma, for a window that stops being solvable
 _ALIKE = 3.0  # neighbouring windows that are worth one
 _ROBUST = 2.0  # sigma, where soft_l1 begins to flatten
+
 
 @dataclass(frozen=True, slots=True)
 class _Instrument:
@@ -398,7 +400,9 @@ def _minimise(
         # The data are robust; the priors, at the end, are not.
         scale = _ROBUST**2 / inflation
         t = 1.0 + squared / scale
-        rho = np.vstack([2.0 * scale * (np.sqrt(t) - 1.0), t**-0.5, -0.5 / scale * t**-1.5])
+        rho = np.vstack(
+            [2.0 * scale * (np.sqrt(t) - 1.0), t**-0.5, -0.5 / scale * t**-1.5]
+        )
         rho[0, rows:], rho[1, rows:], rho[2, rows:] = squared[rows:], 1.0, 0.0
         return rho
 
@@ -490,9 +494,7 @@ def _refuse(code: str, sentence: str, **evidence: Any) -> Refusal:
     return Refusal(code, sentence, evidence)
 
 
-def learn_flows(
-    frame: pd.DataFrame, machine: Machine
-) -> tuple[FlowLaw, ...] | Refusal:
+def learn_flows(frame: pd.DataFrame, machine: Machine) -> tuple[FlowLaw, ...] | Refusal:
     """Learn the flow of every side without a meter from the energy balance.
 
     From single samples, because a mean over a hunting pump's power is not the
@@ -514,9 +516,7 @@ def learn_flows(
     return _learn(steady_windows(frame, machine, 0.0), machine)
 
 
-def _learn(
-    windows: pd.DataFrame, machine: Machine
-) -> tuple[FlowLaw, ...] | Refusal:
+def _learn(windows: pd.DataFrame, machine: Machine) -> tuple[FlowLaw, ...] | Refusal:
     laws = []
     loss = float(from_nameplate(machine).parameters.heat_loss_ratio)
     ran = windows[windows["compressor_running"].to_numpy(dtype=float) > 1.0 - 1e-9]
@@ -706,8 +706,14 @@ def fit_reference(
             unsolved=unsolved,
         )
     reach = np.array([_REFERENCE[name][2] for name in free])
-    at_limit = [n for n, x, r in zip(free, answer.x, reach, strict=True) if abs(x) > 0.98 * r]
-    hard = [n for n in at_limit if n.endswith("_ua_w_k") or n in ("isentropic_efficiency", "swept_flow_m3_s")]
+    at_limit = [
+        n for n, x, r in zip(free, answer.x, reach, strict=True) if abs(x) > 0.98 * r
+    ]
+    hard = [
+        n
+        for n in at_limit
+        if n.endswith("_ua_w_k") or n in ("isentropic_efficiency", "swept_flow_m3_s")
+    ]
     if hard:
         return _refuse(
             "reference.out_of_bounds",
@@ -781,12 +787,11 @@ def _start(pump: HeatPump, used: pd.DataFrame, outputs: Sequence[str]) -> HeatPu
     return pump.replace(**changes) if changes else pump
 
 
-def _candidates(
-    given: str, machine: Machine, outputs: Sequence[str]
-) -> list[str]:
+def _candidates(given: str, machine: Machine, outputs: Sequence[str]) -> list[str]:
     """Return the parameters that these instruments could possibly determine."""
-    low, high = "suction_pressure_pa" in outputs, (
-        "compressor_discharge_pressure_pa" in outputs
+    low, high = (
+        "suction_pressure_pa" in outputs,
+        ("compressor_discharge_pressure_pa" in outputs),
     )
     speed = given == "compressor_speed_hz"
     names: list[str] = []
@@ -876,7 +881,9 @@ def _with_scatter(model: Model, chosen: pd.DataFrame) -> Model:
     """Measure how far windows and days lie from the model in its own period."""
     assert isinstance(model.physics, HeatPump)
     asked = conditions(chosen, model)
-    problem = _Problem(asked, chosen, model.given, model.outputs, dict.fromkeys(model.outputs, 1.0))
+    problem = _Problem(
+        asked, chosen, model.given, model.outputs, dict.fromkeys(model.outputs, 1.0)
+    )
     rest = problem.y - problem.predict(model.physics)
     day = pd.DatetimeIndex(chosen.index).floor("D")
     scatter, daily, correlation = {}, {}, {}
@@ -956,10 +963,26 @@ def _sigma(model: Model) -> dict[str, float]:
     }
 
 
-def _since_baseline(
+def drifts_since_baseline(
     model: Model, machine: Machine, frame: pd.DataFrame
 ) -> dict[str, float]:
-    """Return how far each quantity may have drifted, structure error included."""
+    """Return how far each quantity may have moved without any fault.
+
+    Parameters
+    ----------
+    model : Model
+        The reference.
+    machine : Machine
+        Its instruments.
+    frame : DataFrame
+        Windows, for the levels that relative uncertainties refer to.
+
+    Returns
+    -------
+    dict
+        Standard deviation by quantity: the instrument's drift and the model's own
+        daily scatter; relative for powers, heats, flows and pressures. [K or 1]
+    """
     drifts = _drifts(machine, frame, model.given)
     for law in model.flows:
         drifts[f"{law.side}_flow_kg_s"] = max(law.scatter, 0.02)
@@ -982,7 +1005,7 @@ def _with_tracked(model: Model, machine: Machine, used: pd.DataFrame) -> Model:
         if not (name == "volumetric" and model.given != "compressor_speed_hz")
         and not (name == "subcooling" and "liquid_temp_degc" not in model.outputs)
     ]
-    drifts = _since_baseline(model, machine, used)
+    drifts = drifts_since_baseline(model, machine, used)
     drift_names = _drift_names(problem, drifts)
     parameters = [DEGRADATIONS[name][0] for name in names]
     chain = _degradation_chain(model.physics, names, np.zeros(len(names)))
@@ -1089,7 +1112,7 @@ def fit_degradation(
             unit=machine.id,
             unsolved=unsolved,
         )
-    drifts = _since_baseline(reference, machine, used)
+    drifts = drifts_since_baseline(reference, machine, used)
     drift_names = _drift_names(problem, drifts)
     effects = problem.effects(pump, drift_names)
     prior = np.array([DEGRADATIONS[name][1] for name in free])
@@ -1147,4 +1170,154 @@ def fit_degradation(
             for k, name in enumerate(drift_names)
         },
         unsolved=unsolved,
+    )
+
+
+def exchanger_windows(windows: pd.DataFrame, exchanger: Exchanger) -> pd.DataFrame:
+    """Return an exchanger's windows with an unmetered flow filled from the balance.
+
+    Parameters
+    ----------
+    windows : DataFrame
+        Of :func:`calibration.steady.windows`.
+    exchanger : Exchanger
+        The exchanger as configured.
+
+    Returns
+    -------
+    DataFrame
+        With ``hot_flow_m3_s`` and ``cold_flow_m3_s``; NaN where there is no heat.
+    """
+    result = windows.copy()
+    for side, coolant in (("hot", exchanger.hot), ("cold", exchanger.cold)):
+        name = f"{side}_flow_m3_s"
+        if name in exchanger.points and name in windows:
+            continue
+        inlet = windows[f"{side}_inlet_temp_degc"].to_numpy(dtype=float)
+        outlet = windows[f"{side}_outlet_temp_degc"].to_numpy(dtype=float)
+        heat = windows["exchanger_heat_w"].to_numpy(dtype=float)
+        capacity = heat_capacity(coolant, 0.5 * (inlet + outlet))
+        with np.errstate(invalid="ignore", divide="ignore"):
+            flow = heat / (capacity * np.abs(inlet - outlet))
+            flow = flow / density(coolant, inlet)
+        result[name] = np.where(np.isfinite(flow) & (flow > 0.0), flow, np.nan)
+    return result
+
+
+def fit_exchanger(
+    windows: pd.DataFrame,
+    exchanger: Exchanger,
+    *,
+    least_hours: float = LEAST_HOURS,
+    least_days: int = LEAST_DAYS,
+) -> Fit | Refusal:
+    """Learn a clean exchanger: its conductance as a function of both flows.
+
+    Parameters
+    ----------
+    windows : DataFrame
+        Of :func:`calibration.steady.windows` over the reference period.
+    exchanger : Exchanger
+        The exchanger as configured.
+    least_hours : float
+        Less steady running is refused. [h]
+    least_days : int
+        Fewer days with any steady running are refused. [1]
+
+    Returns
+    -------
+    Fit or Refusal
+        The reference model. Where the flows hardly change, the films' exponents
+        are typical ones and said to be fixed.
+    """
+    steady = windows[windows["steady"].to_numpy(dtype=bool)]
+    ua = steady.get("exchanger_ua_w_k", pd.Series(np.nan, index=steady.index))
+    chosen = exchanger_windows(steady[ua.notna()], exchanger) if len(steady) else steady
+    if _hours(chosen) < least_hours:
+        return _refuse(
+            "reference.too_short",
+            f"A reference needs {least_hours:.0f} h of steady running with a"
+            f" conductance; {exchanger.id} has {_hours(chosen):.1f} h.",
+            unit=exchanger.id,
+            hours=_hours(chosen),
+            needed=least_hours,
+        )
+    start, stop, days = _spans(chosen)
+    if days < least_days:
+        return _refuse(
+            "reference.too_few_days",
+            f"A reference needs {least_days} days with steady running; {exchanger.id}"
+            f" has {days}.",
+            unit=exchanger.id,
+            days=days,
+            needed=least_days,
+        )
+    hot, cold = (
+        (
+            chosen[f"{side}_flow_m3_s"]
+            * density(coolant, chosen[f"{side}_inlet_temp_degc"].to_numpy(dtype=float))
+        ).to_numpy(dtype=float)
+        for side, coolant in (("hot", exchanger.hot), ("cold", exchanger.cold))
+    )
+    seen = chosen["exchanger_ua_w_k"].to_numpy(dtype=float)
+    fixed: dict[str, str] = {}
+    varied = [float(np.std(np.log(flow[flow > 0.0]))) for flow in (hot, cold)]
+    if max(varied) > 0.03:
+        # A film's own exponent needs flows over a wide range; noise would set it.
+        exponent = None if min(varied) > 0.25 else 0.7
+        plate = fit_conductance(
+            hot,
+            cold,
+            seen,
+            hot=exchanger.hot,
+            cold=exchanger.cold,
+            flow_exponent=exponent,
+        )
+        if exponent is not None:
+            fixed["flow_exponent"] = "the flows vary too little; 0.7 is typical"
+    else:
+        plate = PlateExchanger(
+            ua_w_k=float(np.median(seen)),
+            hot_flow_rated_kg_s=float(np.median(hot)),
+            cold_flow_rated_kg_s=float(np.median(cold)),
+            hot_share=0.45,
+            cold_share=0.45,
+            hot=exchanger.hot,
+            cold=exchanger.cold,
+        )
+        fixed["films"] = "the flows do not vary; typical shares and exponents"
+    rest = np.log(seen / plate.conductance(hot, cold))
+    by_day = pd.Series(rest, index=pd.DatetimeIndex(chosen.index).floor("D"))
+    medians = by_day.dropna().groupby(level=0).median()
+    scatter = 1.4826 * float(np.nanmedian(np.abs(rest - np.nanmedian(rest))))
+    name = "exchanger_ua_w_k"
+    error = scatter / np.sqrt(max(len(rest) / _ALIKE, 1.0))
+    model = Model(
+        unit=exchanger.id,
+        role=Role.REFERENCE,
+        physics=plate,
+        outputs=(name,),
+        free=("ua_w_k",),
+        values={"ua_w_k": plate.ua_w_k},
+        errors={"ua_w_k": plate.ua_w_k * error},
+        fixed=fixed,
+        tracked=("exchanger",),
+        scatter={name: scatter},
+        daily_scatter={
+            name: float(medians.std(ddof=1)) if len(medians) > 2 else scatter
+        },
+        correlation={name: _autocorrelation(rest, chosen.index)},
+        range={
+            "hot_flow_kg_s": (float(np.nanmin(hot)), float(np.nanmax(hot))),
+            "cold_flow_kg_s": (float(np.nanmin(cold)), float(np.nanmax(cold))),
+        },
+    )
+    return Fit(
+        model=model,
+        start=start,
+        stop=stop,
+        windows=len(chosen),
+        days=days,
+        cost=1.0,
+        correlation=np.ones((1, 1)),
     )

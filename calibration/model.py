@@ -8,7 +8,7 @@ A model is data. It is made by :mod:`calibration.fit` and
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -20,6 +20,7 @@ from calibration.correction import Correction
 from calibration.registry import Role
 from twin.exchanger import PlateExchanger
 from twin.heatpump import HeatPump
+from twin.plant import Coolant
 from twin.points import EXPECTED
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
@@ -135,14 +136,20 @@ class Model:
             "kind": kind,
             "unit": self.unit,
             "role": self.role.value,
-            "physics": self.physics.to_dict(),
+            "physics": (
+                self.physics.to_dict()
+                if isinstance(self.physics, HeatPump)
+                else asdict(self.physics)
+            ),
             "given": self.given,
             "outputs": list(self.outputs),
             "flows": [
                 {name: getattr(law, name) for name in law.__slots__}
                 for law in self.flows
             ],
-            "correction": None if self.correction is None else self.correction.to_dict(),
+            "correction": None
+            if self.correction is None
+            else self.correction.to_dict(),
             "free": list(self.free),
             "values": dict(self.values),
             "errors": dict(self.errors),
@@ -171,7 +178,10 @@ class Model:
         if data["kind"] == "heat_pump":
             physics = HeatPump.from_dict(data["physics"])
         else:
-            physics = PlateExchanger.from_dict(data["physics"])
+            plate = dict(data["physics"])
+            for side in ("hot", "cold"):
+                plate[side] = Coolant(**plate[side])
+            physics = PlateExchanger(**plate)
         flows = tuple(
             FlowLaw(
                 side=str(law["side"]),

@@ -232,8 +232,7 @@ class Registry:
     def history(self, unit: str) -> list[Record]:
         """Return every version of a unit, rejected ones too, oldest first."""
         records = [
-            _read(path, unit)
-            for path in sorted(self._folder(unit).glob("*-*.json"))
+            _read(path, unit) for path in sorted(self._folder(unit).glob("*-*.json"))
         ]
         return sorted(records, key=lambda record: (record.created, record.version))
 

@@ -138,12 +138,14 @@ def running(frame: pd.DataFrame, machine: Machine) -> pd.Series:
         power = frame["compressor_power_w"]
         least = max(
             STANDSTILL_SHARE_OF_POWER * machine.nameplate.power_w,
-            1.5 * machine.standby_power_w,
+            1.2 * machine.standby_power_w,
         )
         state = (power > least).astype(float).where(power.notna())
     if "compressor_running" in frame:
         said = frame["compressor_running"]
-        state = (said > 0.5).astype(float).where(said.notna(), state)
+        # A status bit can stick: where no power is drawn, nothing runs.
+        drawn = (said > 0.5) & ~(state < 0.5)
+        state = drawn.astype(float).where(said.notna(), state)
     return state
 
 
@@ -247,7 +249,10 @@ def windows(
     if len(raw) == 0:
         empty = derive(raw, device) if isinstance(device, Machine) else raw.copy()
         return empty.assign(
-            samples=np.zeros(0), window_s=np.zeros(0), steady=np.zeros(0, dtype=bool), why=np.zeros(0, dtype=str)
+            samples=np.zeros(0),
+            window_s=np.zeros(0),
+            steady=np.zeros(0, dtype=bool),
+            why=np.zeros(0, dtype=str),
         )
     means, drift = _means(raw, width)
     label = means.index.as_unit("ns").asi8
@@ -304,7 +309,9 @@ def windows(
         rated = device.heat_w or float("nan")
     refuse(count < limits.coverage * full, Why.NO_DATA)
     inputs = {name: limit for name, limit in inputs.items() if name in means}
-    temps = {name: limits.temp_slope for side in sides for name in side if name in means}
+    temps = {
+        name: limits.temp_slope for side in sides for name in side if name in means
+    }
     refuse(~_quiet(means, drift, inputs, temps, width_s, limits), Why.CHANGING)
     if heats[0] in window:
         heat = window[heats[0]].to_numpy(dtype=float)

@@ -1,0 +1,732 @@
+"""How each component is doing, by the day, and what deserves to be said of it.
+
+One day gives one value with its interval for each component. Evidence adds up
+over days in a CUSUM whose limit is tuned on the reference period; a finding
+needs that and a size beyond what the instruments could have drifted. Sensors
+come first: while the energy balance or a frozen probe says that the plant is
+not what changed, nothing is said of the equipment that hangs on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from calibration.fit import (
+    DEGRADATIONS,
+    Fit,
+    degraded,
+    drifts_since_baseline,
+    exchanger_windows,
+    fit_degradation,
+)
+from calibration.forecast import Forecast, forecast, last_cleaning
+from calibration.model import Model, conditions, expect
+from twin.finding import Finding, FindingKind, Refusal
+from twin.heatpump import HeatPump
+from twin.plant import Exchanger, Machine, Maintenance
+from twin.states import derive_exchanger
+
+Matrix = NDArray[np.float64]
+
+COLUMNS = (
+    "time",
+    "unit",
+    "component",
+    "indicator",
+    "value",
+    "low",
+    "high",
+    "statistic",
+    "limit",
+    "samples",
+)
+SLACK = 0.5
+"""What the CUSUM forgives each day, in standard deviations. [1]"""
+WINSOR = 6.0
+"""The most that one day can say, in standard deviations. [1]"""
+USUAL_LIMIT = 18.0
+"""The CUSUM's limit where the reference is too short to tune one. [1]"""
+BALANCE_SHIFT = 0.015
+"""Least shift of the energy balance that is taken for a sensor's. [1]"""
+_TUNE_DAYS = 5
+_DRAWS = 300
+_DAY_ROWS = 72
+_RECENT = 7
+_STALE = timedelta(days=3)
+
+_BALANCE = ("balance", "closure")
+_NAMES: Mapping[str, tuple[str, str]] = {
+    "evaporator": ("evaporator", "conductance_ratio"),
+    "condenser": ("condenser", "conductance_ratio"),
+    "isentropic": ("compressor", "isentropic_ratio"),
+    "volumetric": ("compressor", "volumetric_ratio"),
+    "subcooling": ("charge", "subcooling_ratio"),
+}
+_WHOLE = ("machine", "efficiency_ratio")
+_COP = ("machine", "cop_ratio")
+_EXCHANGER = ("exchanger", "conductance_ratio")
+# Least sure loss worth a finding, by indicator: what its interval must exclude.
+_LEAST = {
+    "conductance_ratio": 0.02,
+    "isentropic_ratio": 0.01,
+    "volumetric_ratio": 0.01,
+    "efficiency_ratio": 0.01,
+    "subcooling_ratio": 0.20,
+}
+_ADVICE = {
+    "condenser": "Clean the condenser's liquid side; check its strainer and flow first.",
+    "evaporator": "Clean the evaporator's liquid side; check its strainer and flow"
+    " first, and rule out lack of charge.",
+    "exchanger": "Clean the exchanger; check its strainer and flows first.",
+    "compressor": "Have the compressor checked: valves, leakage, oil, drive.",
+    "machine": "Measure suction and discharge pressure to tell heat exchangers from"
+    " compressor, and check both.",
+    "charge": "Check the refrigerant charge and look for a leak.",
+}
+
+
+def _naming(name: str, model: Model) -> tuple[str, str]:
+    """Return component and indicator; without pressures power names no part."""
+    if name == "isentropic" and not {
+        "compressor_discharge_pressure_pa",
+        "compressor_discharge_temp_degc",
+    } & set(model.outputs):
+        return _WHOLE
+    return _NAMES[name]
+
+
+def _day_ends(index: pd.Index) -> pd.DatetimeIndex:
+    """Return the end of the day that each right-labelled window belongs to."""
+    return pd.DatetimeIndex(index).ceil("D")
+
+
+def _of_machine(
+    day: pd.DataFrame, model: Model, machine: Machine
+) -> dict[tuple[str, str], tuple[float, float, float, int]]:
+    """Value, low, high and windows of each indicator on one day."""
+    nothing = (float("nan"), float("nan"), float("nan"), 0)
+    found = {_naming(name, model): nothing for name in model.tracked}
+    steady = day[day["steady"].to_numpy(dtype=bool)]
+    fit = fit_degradation(day, model, machine, most_rows=_DAY_ROWS)
+    if isinstance(fit, Fit):
+        for name, (value, low, high) in fit.model.degradation.items():
+            found[_naming(name, model)] = (value, low, high, fit.windows)
+    found[_COP] = _cop_ratio(steady, model, machine)
+    if np.isfinite(model.closure):
+        error = steady["energy_balance_error"].dropna()
+        found[_BALANCE] = nothing
+        if len(error) >= 3:
+            shift = float(error.median()) - model.closure
+            half = 1.96 * _balance_sigma(steady, model, machine)
+            found[_BALANCE] = (
+                1.0 + shift,
+                1.0 + shift - half,
+                1.0 + shift + half,
+                len(error),
+            )
+    return found
+
+
+def _cop_ratio(
+    steady: pd.DataFrame, model: Model, machine: Machine
+) -> tuple[float, float, float, int]:
+    """Measured over expected COP, at the heat that was delivered."""
+    expected = expect(steady, model)
+    power = "compressor_power_w"
+    if power not in steady or len(steady) < 3:
+        return (float("nan"), float("nan"), float("nan"), 0)
+    ratio = expected["expected_cop"] / steady["cop"]
+    if model.given in ("source_heat_w", "sink_heat_w"):
+        ratio = steady[power] / expected[f"expected_{power}"]
+    known = ratio.replace([np.inf, -np.inf], np.nan).dropna()
+    if len(known) < 3:
+        return (float("nan"), float("nan"), float("nan"), 0)
+    drifts = drifts_since_baseline(model, machine, steady)
+    heat = drifts.get(model.given, 0.02) if model.given.endswith("_heat_w") else 0.02
+    half = 1.96 * float(np.hypot(drifts.get(power, 0.01), heat))
+    value = 1.0 / float(known.median())
+    return (value, value * np.exp(-half), value * np.exp(half), len(known))
+
+
+def _balance_sigma(steady: pd.DataFrame, model: Model, machine: Machine) -> float:
+    drifts = drifts_since_baseline(model, machine, steady)
+    total = 0.0
+    for side in ("source", "sink"):
+        inlet, outlet = f"{side}_inlet_temp_degc", f"{side}_outlet_temp_degc"
+        span = max(float((steady[inlet] - steady[outlet]).abs().median()), 0.1)
+        pair = np.hypot(drifts.get(inlet, 0.07), 0.07) / span
+        total += pair**2 + drifts.get(f"{side}_flow_kg_s", 0.005) ** 2
+    return float(np.sqrt(total))
+
+
+def _of_exchanger(
+    day: pd.DataFrame, model: Model, exchanger: Exchanger
+) -> dict[tuple[str, str], tuple[float, float, float, int]]:
+    steady = day[day["steady"].to_numpy(dtype=bool)]
+    expected = expect(exchanger_windows(steady, exchanger), model)
+    ratio = steady["exchanger_ua_w_k"] / expected["expected_exchanger_ua_w_k"]
+    known = ratio.replace([np.inf, -np.inf], np.nan).dropna()
+    hours = float(steady.loc[known.index, "window_s"].sum()) / 3600.0
+    if hours < 2.0 or len(known) < 3:
+        return {_EXCHANGER: (float("nan"), float("nan"), float("nan"), 0)}
+    value = float(known.median())
+    error = 1.2533 * float(known.std(ddof=1)) / np.sqrt(len(known))
+    variance = (error / value) ** 2 + model.daily_scatter.get(
+        "exchanger_ua_w_k", 0.0
+    ) ** 2
+    base = steady.loc[known.index]
+    for side in ("hot", "cold"):
+        for name, drift in (
+            (f"{side}_inlet_temp_degc", 0.07),
+            (f"{side}_outlet_temp_degc", 0.07),
+            (f"{side}_flow_m3_s", 0.005),
+        ):
+            if name not in base:
+                continue
+            drift = float(exchanger.uncertainty.get(name, drift))
+            relative = name.endswith("_m3_s") and name not in exchanger.uncertainty
+            moved = base.copy()
+            moved[name] = (
+                moved[name] * (1.0 + drift) if relative else moved[name] + drift
+            )
+            there = derive_exchanger(moved, exchanger)["exchanger_ua_w_k"]
+            change = np.log(there / base["exchanger_ua_w_k"]).median()
+            if np.isfinite(change):
+                variance += float(change) ** 2
+    half = 1.96 * float(np.sqrt(variance))
+    return {
+        _EXCHANGER: (value, value * np.exp(-half), value * np.exp(half), len(known))
+    }
+
+
+def _key(component: str, indicator: str) -> str:
+    return f"{component}/{indicator}"
+
+
+def daily(
+    windows: pd.DataFrame,
+    model: Model,
+    device: Machine | Exchanger,
+    *,
+    history: pd.DataFrame | None = None,
+    log: Iterable[Maintenance] = (),
+) -> pd.DataFrame:
+    """Judge each UTC day of the windows against the reference.
+
+    Parameters
+    ----------
+    windows : DataFrame
+        Of :func:`calibration.steady.windows`, one day or more.
+    model : Model
+        The unit's reference; its ``tuning`` holds the limits.
+    device : Machine or Exchanger
+        The device as configured.
+    history : DataFrame, optional
+        What this function returned for the days before: it carries the CUSUM.
+    log : iterable of Maintenance
+        A cleaning starts the CUSUM of its component anew.
+
+    Returns
+    -------
+    DataFrame
+        One row per day and indicator with :data:`COLUMNS`: ``time`` is the end
+        of the day, ``value`` the ratio to the reference with its 95 % interval
+        (NaN where the day could not be judged), ``statistic`` against
+        ``limit``, ``samples`` the windows it rests on. [1]
+    """
+    log = tuple(log)
+    carried: dict[str, float] = {}
+    judged: dict[str, datetime] = {}
+    if history is not None and len(history):
+        mine = history[history["unit"] == model.unit].sort_values("time", kind="stable")
+        for row in mine.itertuples(index=False):
+            key = _key(str(row.component), str(row.indicator))
+            carried[key] = float(row.statistic)
+            judged[key] = row.time
+    rows: list[dict[str, Any]] = []
+    ends = _day_ends(windows.index)
+    for end in ends.unique().sort_values():
+        day = windows[ends == end]
+        if isinstance(device, Machine):
+            found = _of_machine(day, model, device)
+        else:
+            found = _of_exchanger(day, model, device)
+        for (component, indicator), (value, low, high, samples) in found.items():
+            key = _key(component, indicator)
+            tuning = model.tuning.get(key, {})
+            centre, scatter = tuning.get("centre", 1.0), tuning.get("scatter", 0.02)
+            limit = tuning.get("limit", USUAL_LIMIT)
+            before = carried.get(key, 0.0)
+            cleaned = last_cleaning(log, model.unit, component, end.to_pydatetime())
+            if cleaned is not None and (key not in judged or judged[key] <= cleaned):
+                before = 0.0
+            statistic = before
+            if np.isfinite(value):
+                value, low, high = value / centre, low / centre, high / centre
+                z = (1.0 - value) / scatter
+                if (component, indicator) == _BALANCE:
+                    value, low, high = (
+                        x * centre - centre + 1.0 for x in (value, low, high)
+                    )
+                    z = abs(1.0 - value) / scatter
+                    statistic, limit = z, max(5.0, BALANCE_SHIFT / scatter)
+                else:
+                    z = float(np.clip(z, -WINSOR, WINSOR))
+                    statistic = max(0.0, before + z - SLACK)
+            carried[key], judged[key] = statistic, end
+            rows.append(
+                {
+                    "time": end,
+                    "unit": model.unit,
+                    "component": component,
+                    "indicator": indicator,
+                    "value": value,
+                    "low": low,
+                    "high": high,
+                    "statistic": statistic,
+                    "limit": limit,
+                    "samples": samples,
+                }
+            )
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def tune(
+    windows: pd.DataFrame,
+    model: Model,
+    device: Machine | Exchanger,
+    *,
+    seed: int = 0,
+) -> Model:
+    """Return the reference with its detection tuned to its own period.
+
+    Parameters
+    ----------
+    windows : DataFrame
+        The windows that the reference was fitted to.
+    model : Model
+        The reference; frozen with what is learnt here.
+    device : Machine or Exchanger
+        The device as configured.
+    seed : int
+        Seed of the block bootstrap. [1]
+
+    Returns
+    -------
+    Model
+        With ``tuning``: by indicator the centre and scatter of its daily values
+        and a CUSUM limit that a healthy year exceeds once in ten. [1]
+    """
+    rows = daily(windows, model.with_(tuning={}), device)
+    tuning: dict[str, dict[str, float]] = {}
+    for (component, indicator), part in rows.groupby(["component", "indicator"]):
+        values = part["value"].dropna().to_numpy(dtype=float)
+        if len(values) < _TUNE_DAYS:
+            continue
+        centre = float(np.median(values))
+        scatter = max(float(np.std(values, ddof=1)), 0.003)
+        # A short reference has not seen all weather: widen as a t-quantile does.
+        scatter *= 1.0 + 4.0 / len(values)
+        z = np.clip((centre - values) / centre / scatter, -WINSOR, WINSOR)
+        tuning[_key(str(component), str(indicator))] = {
+            "centre": centre,
+            "scatter": scatter,
+            "limit": _limit(z, seed),
+        }
+    return model.with_(tuning=tuning)
+
+
+def _limit(z: Matrix, seed: int) -> float:
+    """Return the CUSUM limit that one healthy year in ten exceeds."""
+    block = max(1, min(5, len(z) // 3))
+    rng = np.random.default_rng(seed)
+    blocks = -(-365 // block)
+    start = rng.integers(0, len(z) - block + 1, size=(_DRAWS, blocks))
+    path = z[start[:, :, None] + np.arange(block)].reshape(_DRAWS, -1)[:, :365]
+    total = np.zeros(_DRAWS)
+    most = np.zeros(_DRAWS)
+    for k in range(path.shape[1]):
+        total = np.maximum(0.0, total + path[:, k] - SLACK)
+        most = np.maximum(most, total)
+    return float(np.clip(np.quantile(most, 0.9), 6.0, 2.0 * USUAL_LIMIT))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prices:
+    """What a joule of electricity costs and emits; None is unknown."""
+
+    electricity_eur_j: float | None = None
+    electricity_kg_j: float | None = None
+
+
+def stuck(windows: pd.DataFrame, device: Machine | Exchanger) -> list[str]:
+    """Return the measured points that did not move while the device ran.
+
+    Parameters
+    ----------
+    windows : DataFrame
+        At least a day of windows.
+    device : Machine or Exchanger
+        What it measures.
+
+    Returns
+    -------
+    list of str
+        Temperatures, pressures and powers whose window means were one and the
+        same number for six hours of running.
+    """
+    live = windows[~windows["why"].isin(["standstill", "no_data"])]
+    frozen = []
+    for name in sorted(device.points & set(live.columns)):
+        if not name.endswith(("_degc", "_pa", "_w")) or "setpoint" in name:
+            continue
+        values = live[name].dropna()
+        hours = float(live.loc[values.index, "window_s"].sum()) / 3600.0
+        # A probe that died yesterday must not hide behind the days before.
+        recent = (
+            values.iloc[-max(int(len(values) * 6.0 / hours), 6) :] if hours else values
+        )
+        spread = float(np.ptp(recent.to_numpy())) if len(recent) else 1.0
+        level = float(recent.abs().max()) if len(recent) else 0.0
+        if hours >= 6.0 and spread <= 1e-9 * max(level, 1.0):
+            if name.endswith("_w") and level < 1.0:
+                continue  # a pump that is off draws nothing
+            frozen.append(name)
+    return frozen
+
+
+def findings(
+    history: pd.DataFrame,
+    model: Model,
+    device: Machine | Exchanger,
+    windows: pd.DataFrame,
+    *,
+    now: datetime,
+    prices: Prices | None = None,
+    log: Iterable[Maintenance] = (),
+    version: str = "",
+    seed: int = 0,
+) -> list[Finding]:
+    """Say what is wrong with a device, sensors before equipment.
+
+    Parameters
+    ----------
+    history : DataFrame
+        All rows of :func:`daily` so far.
+    model : Model
+        The unit's reference.
+    device : Machine or Exchanger
+        The device as configured.
+    windows : DataFrame
+        The last days' windows (a week is enough): they price the loss.
+    now : datetime
+        The clock of the data. UTC.
+    prices : Prices, optional
+        What electricity costs and emits.
+    log : iterable of Maintenance
+        Cleanings start the forecast anew.
+    version : str
+        The reference's version, for the evidence.
+    seed : int
+        Seed of the forecast's bootstrap. [1]
+
+    Returns
+    -------
+    list of Finding
+        What is on at ``now``. A sensor's finding names in its evidence the
+        equipment findings that were held back because of it.
+    """
+    log = tuple(log)
+    mine = history[history["unit"] == model.unit]
+    equipment = _equipment(
+        mine, model, device, windows, now, prices or Prices(), log, version, seed
+    )
+    sensors = _sensors(mine, model, device, windows, now, version)
+    if not sensors:
+        return equipment
+    held = [finding.key for finding in equipment]
+    return [_holding(finding, held) for finding in sensors]
+
+
+def _holding(finding: Finding, held: Sequence[str]) -> Finding:
+    from dataclasses import replace
+
+    evidence = dict(finding.evidence) | {"held_back": list(held)}
+    sentence = finding.sentence
+    if held:
+        sentence += f" Held back because of it: {', '.join(held)}."
+    return replace(finding, evidence=evidence, sentence=sentence)
+
+
+def _series(rows: pd.DataFrame, now: datetime) -> pd.DataFrame | None:
+    known = rows.dropna(subset=["value"]).sort_values("time", kind="stable")
+    known = known[known["time"] <= pd.Timestamp(now)]
+    if not len(known) or pd.Timestamp(now) - known["time"].iloc[-1] > _STALE:
+        return None
+    return known
+
+
+def _began(series: pd.DataFrame) -> datetime:
+    """Return when the present run of the CUSUM left zero."""
+    zero = series["statistic"].to_numpy(dtype=float) <= 0.0
+    first = int(np.flatnonzero(zero)[-1]) + 1 if zero.any() else 0
+    first = min(first, len(series) - 1)
+    began = series["time"].iloc[first] - pd.Timedelta(days=1)
+    return began.to_pydatetime()
+
+
+def _equipment(
+    mine: pd.DataFrame,
+    model: Model,
+    device: Machine | Exchanger,
+    windows: pd.DataFrame,
+    now: datetime,
+    prices: Prices,
+    log: Sequence[Maintenance],
+    version: str,
+    seed: int,
+) -> list[Finding]:
+    found: dict[str, Finding] = {}
+    for (component, indicator), rows in mine.groupby(["component", "indicator"]):
+        if indicator not in _LEAST:
+            continue
+        cleaned = last_cleaning(log, model.unit, str(component), now)
+        if cleaned is not None:
+            rows = rows[rows["time"] > pd.Timestamp(cleaned)]
+        series = _series(rows, now)
+        if series is None or float(series["statistic"].iloc[-1]) <= float(
+            series["limit"].iloc[-1]
+        ):
+            continue
+        last = series[
+            series["time"] > series["time"].iloc[-1] - pd.Timedelta(days=_RECENT)
+        ]
+        began = _began(series)
+        # Days before it began would make it look smaller.
+        last = last[last["time"] > pd.Timestamp(began)]
+        if len(last) < 2:
+            continue
+        value, low, high = (float(last[c].median()) for c in ("value", "low", "high"))
+        if high >= 1.0 - _LEAST[str(indicator)]:
+            continue
+        energy = _extra_energy(str(component), str(indicator), value, model, windows)
+        cost = None
+        if energy is not None and prices.electricity_eur_j is not None:
+            cost = energy * prices.electricity_eur_j
+        emission = None
+        if energy is not None and prices.electricity_kg_j is not None:
+            emission = energy * prices.electricity_kg_j
+        ahead: Forecast | Refusal | None = None
+        fouling = indicator == "conductance_ratio"
+        if fouling:
+            resistance = 1.0 / value - 1.0
+            ahead = forecast(
+                pd.Series(
+                    series["value"].to_numpy(dtype=float),
+                    index=pd.DatetimeIndex(series["time"]),
+                ),
+                since=cleaned,
+                cleaning_cost=device.cleaning_cost_eur,
+                cost_per_resistance=None
+                if cost is None
+                else max(cost, 0.0) / resistance,
+                seed=seed,
+            )
+        clean_by = ahead.clean_by if isinstance(ahead, Forecast) else None
+        what = (
+            str(indicator).replace("_ratio", "").replace("conductance", "conductance")
+        )
+        sentence = (
+            f"{model.unit}: {component} at {value:.0%} of its {what} as commissioned"
+            f" (95 %: {low:.0%} to {high:.0%}), since {began:%Y-%m-%d}."
+        )
+        if cost is not None:
+            sentence += f" It costs {cost:.2f} EUR a day."
+        if clean_by is not None:
+            sentence += f" Cleaning pays by {clean_by:%Y-%m-%d}."
+        evidence: dict[str, Any] = {
+            "indicator": str(indicator),
+            "statistic": float(series["statistic"].iloc[-1]),
+            "limit": float(series["limit"].iloc[-1]),
+            "days": len(last),
+            "windows": int(last["samples"].sum()),
+            "points": sorted(device.points),
+            "reference": version,
+        }
+        if isinstance(ahead, Forecast):
+            evidence["forecast"] = {
+                "rate_per_day": ahead.rate,
+                "rate_low": ahead.rate_low,
+                "rate_high": ahead.rate_high,
+                "earliest": None
+                if ahead.earliest is None
+                else ahead.earliest.isoformat(),
+                "latest": None if ahead.latest is None else ahead.latest.isoformat(),
+            }
+        elif isinstance(ahead, Refusal):
+            evidence["forecast"] = ahead.sentence
+        finding = Finding(
+            unit=model.unit,
+            kind=FindingKind.FOULING if fouling else FindingKind.COP_DEGRADATION,
+            component=str(component),
+            since=began,
+            seen=series["time"].iloc[-1].to_pydatetime(),
+            size=1.0 - value,
+            low=1.0 - high,
+            high=1.0 - low,
+            sentence=sentence,
+            advice=_ADVICE[str(component)],
+            cost_eur_day=cost,
+            energy_j_day=energy,
+            emission_kg_day=emission,
+            clean_by=clean_by,
+            evidence=evidence,
+        )
+        other = found.get(finding.key)
+        if other is None or (finding.cost_eur_day or 0.0, finding.size) > (
+            other.cost_eur_day or 0.0,
+            other.size,
+        ):
+            found[finding.key] = finding
+    return [found[key] for key in sorted(found)]
+
+
+_PARAMETER = {
+    ("condenser", "conductance_ratio"): "condenser",
+    ("evaporator", "conductance_ratio"): "evaporator",
+    ("compressor", "isentropic_ratio"): "isentropic",
+    ("compressor", "volumetric_ratio"): "volumetric",
+    ("machine", "efficiency_ratio"): "isentropic",
+    ("charge", "subcooling_ratio"): "subcooling",
+}
+
+
+def _extra_energy(
+    component: str, indicator: str, value: float, model: Model, windows: pd.DataFrame
+) -> float | None:
+    """Electricity for each day of running so, at equal delivered heat. [J]."""
+    name = _PARAMETER.get((component, indicator))
+    pump = model.physics
+    if name is None or not isinstance(pump, HeatPump) or name not in DEGRADATIONS:
+        return None
+    steady = windows[windows["steady"].to_numpy(dtype=bool)]
+    if not len(steady):
+        return None
+    asked = conditions(steady, model)
+    clean = pump.predict(asked, given=model.given)
+    heat = "sink_heat_w"
+    if "sink_heat_w" in steady and steady[heat].notna().mean() > 0.5:
+        asked[heat] = steady[heat]
+    else:
+        asked[heat] = clean[heat]
+    now = degraded(pump, {name: value}).predict(asked, given=heat)
+    then = pump.predict(asked, given=heat)
+    extra = (now["compressor_power_w"] - then["compressor_power_w"]).dropna()
+    if not len(extra):
+        return None
+    days = max(len(_day_ends(windows.index).unique()), 1)
+    runs = windows["compressor_running"].fillna(0.0) * windows["window_s"]
+    return float(extra.mean()) * float(runs.sum()) / days
+
+
+def _sensors(
+    mine: pd.DataFrame,
+    model: Model,
+    device: Machine | Exchanger,
+    windows: pd.DataFrame,
+    now: datetime,
+    version: str,
+) -> list[Finding]:
+    found = []
+    ends = _day_ends(windows.index)
+    for name in stuck(windows, device):
+        values = windows[name].dropna()
+        same = values[values == values.iloc[-1]]
+        changed = values[values != values.iloc[-1]]
+        since = same.index[0] if not len(changed) else changed.index[-1]
+        found.append(
+            Finding(
+                unit=model.unit,
+                kind=FindingKind.SENSOR,
+                component=name,
+                since=since.to_pydatetime(),
+                seen=windows.index[-1].to_pydatetime(),
+                size=float("nan"),
+                low=float("nan"),
+                high=float("nan"),
+                sentence=f"{model.unit}: {name} has read {values.iloc[-1]:.6g} without"
+                f" moving since {since:%Y-%m-%d %H:%M}, though the unit ran.",
+                advice="Check the probe, its cable and the gateway.",
+                evidence={"value": float(values.iloc[-1]), "reference": version},
+            )
+        )
+    rows = mine[(mine["component"] == _BALANCE[0]) & (mine["indicator"] == _BALANCE[1])]
+    series = _series(rows, now)
+    if series is None or found or not isinstance(device, Machine):
+        return found
+    over = (series["statistic"] > series["limit"]).to_numpy(dtype=bool)
+    if len(over) < 2 or not (over[-1] and over[-3:].sum() >= 2):
+        return found
+    quiet = np.flatnonzero(~over)
+    first = int(quiet[-1]) + 1 if len(quiet) else 0
+    since = (
+        series["time"].iloc[min(first, len(series) - 1)] - pd.Timedelta(days=1)
+    ).to_pydatetime()
+    last = series.iloc[-1]
+    day = windows[ends == last["time"]]
+    suspects = _suspects(day if len(day) else windows, model, device)
+    component = suspects[0][0] if suspects else "energy_balance"
+    shift = float(last["value"]) - 1.0
+    others = [name for name, _ in suspects[1:4]]
+    found.append(
+        Finding(
+            unit=model.unit,
+            kind=FindingKind.SENSOR,
+            component=component,
+            since=since,
+            seen=last["time"].to_pydatetime(),
+            size=abs(shift),
+            low=max(0.0, abs(shift) - (float(last["high"]) - float(last["value"]))),
+            high=abs(shift) + (float(last["high"]) - float(last["value"])),
+            sentence=f"{model.unit}: the energy balance has moved by {shift:+.1%} since"
+            f" {since:%Y-%m-%d}; no fault of the machine does that, an instrument"
+            f" does: most likely {component}"
+            + (f", else {', '.join(others)}." if others else "."),
+            advice="Compare the suspect against a second instrument at standstill,"
+            " where all liquid temperatures should agree, and its flow meter against"
+            " the pump's curve.",
+            evidence={
+                "closure_shift": shift,
+                "statistic": float(last["statistic"]),
+                "limit": float(last["limit"]),
+                "suspects": [[name, size] for name, size in suspects[:4]],
+                "reference": version,
+            },
+        )
+    )
+    return found
+
+
+def _suspects(
+    day: pd.DataFrame, model: Model, machine: Machine
+) -> list[tuple[str, float]]:
+    """Return instruments by how far they must have drifted, in their own sigma."""
+    fit = fit_degradation(day, model, machine, most_rows=_DAY_ROWS)
+    if not isinstance(fit, Fit):
+        return []
+    drifts = drifts_since_baseline(model, machine, day)
+    thermal = [
+        name
+        for name in fit.biases
+        if name.startswith(("source_", "sink_")) and name in drifts
+    ]
+    sized = [(name, abs(fit.biases[name][0]) / drifts[name]) for name in thermal]
+    ranked = sorted(sized, key=lambda pair: (-pair[1], pair[0]))
+    return [(name.replace("_kg_s", "_m3_s"), float(size)) for name, size in ranked]

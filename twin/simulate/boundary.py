@@ -78,8 +78,8 @@ def boundary(scenario: Scenario) -> Boundary:
     hours = (times - scenario.start).total_seconds().to_numpy() / 3600.0
     middle = times - step / 2
     of_day = (middle.hour + middle.minute / 60.0).to_numpy(dtype=float)
-    of_year = middle.dayofyear.to_numpy(dtype=float)
-    weekend = np.asarray(middle.dayofweek >= 5)
+    of_year = middle.day_of_year.to_numpy(dtype=float)
+    weekend = np.asarray(middle.day_of_week >= 5)
 
     outdoor = (
         8.5

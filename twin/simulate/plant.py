@@ -14,13 +14,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from twin.plant import Coolant
+from twin.finding import FindingKind
 from twin.simulate import machine, media
 from twin.simulate.boundary import Boundary, boundary
 from twin.simulate.instruments import measure
-from twin.simulate.loops import WATER, Loops, loops, wear
+from twin.simulate.loops import SPREAD_K, WATER, Loops, loops, wear
 from twin.simulate.machine import ROOM_DEGC, Build, Outcome
-from twin.simulate.scenario import CAUSES, OPERATION, FaultKind, Scenario, Unit
+from twin.simulate.scenario import (
+    CAUSES,
+    OPERATION,
+    Fault,
+    FaultKind,
+    Scenario,
+    Unit,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,6 +57,21 @@ _REFRIGERANT = (
 )
 
 
+_RATIOS: Mapping[FaultKind, str] = {
+    FaultKind.CONDENSER_FOULING: "condenser_conductance_ratio",
+    FaultKind.EVAPORATOR_FOULING: "evaporator_conductance_ratio",
+    FaultKind.EXCHANGER_FOULING: "exchanger_conductance_ratio",
+}
+# COP lost for a wear of one, near enough to tell which wear costs most
+_COP_COST: Mapping[FaultKind, float] = {
+    FaultKind.CONDENSER_FOULING: 0.18,
+    FaultKind.EVAPORATOR_FOULING: 0.16,
+    FaultKind.ISENTROPIC_LOSS: 0.75,
+    FaultKind.VOLUMETRIC_LOSS: 0.02,
+    FaultKind.UNDERCHARGE: 0.035,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Simulation:
     """A simulated season.
@@ -68,7 +90,12 @@ class Simulation:
         (``missed_<cause>_j``) and as it would have been delivered
         (``missed_delivered_<cause>_j``). [J]
     planted
-        What a twin should find: unit, kind, component, since, until, size.
+        What a twin should find: unit, kind, component, since, until, size. A
+        fouling is the share of conductance lost on its last day, as the films
+        then were. A loss
+        of COP is that of the last week at equal heat, named after the wear that
+        costs most. A missed recovery is the share of what the unit would have
+        delivered. A sensor's is the fault's own size.
     plant_toml
         The configuration of exactly this plant.
     builds
@@ -380,62 +407,61 @@ def _planted(
 ) -> tuple[Mapping[str, Any], ...]:
     times = conditions.times
     planted: list[dict[str, Any]] = []
-    for fault in scenario.faults:
-        kind, component = fault.finding
-        sizes = fault.sizes(times, scenario.stop)
-        there = np.flatnonzero(sizes)
-        if not len(there):
-            continue
-        size = float(sizes[np.abs(sizes).argmax()])
-        if fault.kind in OPERATION:
-            lost = truth[fault.unit][f"missed_delivered_{component}_j"].to_numpy()
-            could = truth[fault.unit]["potential_heat_w"].to_numpy()
-            step_s = scenario.step.total_seconds()
-            whole = float(could[there].sum()) * step_s
-            if not lost[there].any():
-                continue
-            size = float(lost[there].sum()) / whole
+
+    def plant(unit: str, kind: str, component: str, fault: Fault, size: float) -> None:
         planted.append(
             {
-                "unit": fault.unit,
-                "kind": kind.value,
+                "unit": unit,
+                "kind": kind,
                 "component": component,
                 "since": fault.start,
                 "until": fault.end,
                 "size": size,
             }
         )
-    # the bill: every machine whose wear costs COP, at equal delivered heat
-    week = times > times[-1] - pd.Timedelta(days=7)
+
+    step_s = scenario.step.total_seconds()
+    for fault in scenario.faults:
+        kind, component = fault.finding
+        sizes = fault.sizes(times, scenario.stop)
+        there = np.flatnonzero(sizes)
+        if not len(there) or kind is FindingKind.COP_DEGRADATION:
+            continue
+        size = float(sizes[np.abs(sizes).argmax()])
+        if kind is FindingKind.MISSED_RECOVERY:
+            lost = truth[fault.unit][f"missed_delivered_{component}_j"].to_numpy()
+            could = truth[fault.unit]["potential_heat_w"].to_numpy() * step_s
+            if not lost[there].any():
+                continue
+            size = float(lost[there].sum() / could[there].sum())
+        elif fault.kind in _RATIOS:
+            ratio = truth[fault.unit][_RATIOS[fault.kind]].iloc[there]
+            last = ratio.index > ratio.index[-1] - pd.Timedelta(days=1)
+            size = 1.0 - float(ratio[last].median())
+        plant(fault.unit, kind.value, component, fault, size)
+    # the bill: what wear that is still there costs, at equal delivered heat
+    week = np.asarray(times > times[-1] - pd.Timedelta(days=7))
     for unit in scenario.machines:
         worn = [
             fault
-            for fault in scenario.faults_of(
-                FaultKind.CONDENSER_FOULING, FaultKind.EVAPORATOR_FOULING,
-                FaultKind.ISENTROPIC_LOSS, FaultKind.VOLUMETRIC_LOSS,
-                FaultKind.UNDERCHARGE, unit=unit.id,
-            )
+            for fault in scenario.faults_of(*_COP_COST, unit=unit.id)
             if fault.end is None
-        ]  # fmt: skip
+        ]
         now, new = made[unit.id], clean[unit.id]
         with np.errstate(invalid="ignore", divide="ignore"):
             same = np.abs(now["sink_heat_w"] / new["sink_heat_w"] - 1.0) < 1e-6
         rows = week & same
         if not worn or not rows.any():
             continue
-        loss = 1.0 - float(
-            new["compressor_power_w"][rows].sum()
-            / now["compressor_power_w"][rows].sum()
-        )
-        planted.append(
-            {
-                "unit": unit.id,
-                "kind": "cop_degradation",
-                "component": "machine",
-                "since": min(fault.start for fault in worn),
-                "until": None,
-                "size": loss,
-            }
+        first = max(worn, key=lambda fault: _COP_COST[fault.kind] * fault.size)
+        before = new["compressor_power_w"][rows].sum()
+        size = 1.0 - float(before / now["compressor_power_w"][rows].sum())
+        plant(
+            unit.id,
+            FindingKind.COP_DEGRADATION.value,
+            first.finding[1],
+            min(worn, key=lambda fault: fault.start),
+            size,
         )
     return tuple(planted)
 
@@ -551,7 +577,7 @@ def _exchanger(
     hot_w_k = hot_kg_s * media.heat_capacity(WATER, np.full(len(heat), 41.0))
     cold_w_k = around.capacity_w_k
     rated_w_k = 0.5 * scenario.it_heat_w  # a 2 K mean difference
-    cold_kg_s = scenario.it_heat_w / (3900.0 * SPREAD_RATED_K)
+    cold_kg_s = scenario.it_heat_w / (3900.0 * SPREAD_K)
     resistance = (
         0.42 * (hot_kg_s / rated_kg_s) ** -0.68
         + 0.50 * (around.flow_kg_s / cold_kg_s) ** -0.66
@@ -590,14 +616,6 @@ def _exchanger(
         "strainer_ratio": 1.0 + strainer,
     }
     return pd.DataFrame(points, index=times), pd.DataFrame(truth, index=times)
-
-
-SPREAD_RATED_K = 9.0
-
-
-def said(scenario: Scenario) -> Coolant:
-    """Return the facility loop's liquid as the operator believes it is."""
-    return scenario.coolant_said
 
 
 def shortened(scenario: Scenario, days: float) -> Scenario:

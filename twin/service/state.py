@@ -114,11 +114,12 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
-    """What has not been delivered: how many, since when, the last complaint."""
+    """What has not arrived: how many, since when, the last complaint, the lost."""
 
     count: int
     oldest: datetime | None
     error: str
+    given_up: int = 0
 
 
 def _ms(time: datetime) -> int:
@@ -239,7 +240,7 @@ class State:
                     idempotency_key=message.idempotency_key,
                     route=message.route,
                     created=instant(message.created),
-                    due_ms=_ms(message.created),
+                    due_ms=0,
                     content=_dump(message.content),
                     attempts=0,
                     error="",
@@ -278,16 +279,30 @@ class State:
             for row in rows
         ]
 
-    def due(self, now: datetime, limit: int = 100) -> list[Waiting]:
-        """Return undelivered messages whose time has come, oldest first."""
+    def routes(self) -> list[str]:
+        """Return the routes that have something undelivered."""
+        query = (
+            sa.select(_outbox.c.route).where(_outbox.c.delivered.is_(None)).distinct()
+        )
+        with self._read() as connection:
+            return sorted(str(row.route) for row in connection.execute(query))
+
+    def due(self, now: datetime, route: str, limit: int = 100) -> list[Waiting]:
+        """Return what a route should deliver now, oldest first.
+
+        While the oldest one waits to be tried again, those behind it wait too:
+        an older state must never overtake a newer one.
+        """
         query = (
             sa.select(_outbox)
-            .where(_outbox.c.delivered.is_(None), _outbox.c.due_ms <= _ms(now))
+            .where(_outbox.c.delivered.is_(None), _outbox.c.route == route)
             .order_by(_outbox.c.id)
             .limit(limit)
         )
         with self._read() as connection:
             rows = connection.execute(query).all()
+        if not rows or rows[0].due_ms > _ms(now):
+            return []
         return [
             Waiting(
                 id=row.id,
@@ -325,6 +340,15 @@ class State:
                 )
             )
 
+    def gave_up(self, id: int, now: datetime, error: str) -> None:
+        """Note that a message will never be delivered, and why."""
+        with self._write() as connection:
+            connection.execute(
+                _outbox.update()
+                .where(_outbox.c.id == id)
+                .values(delivered=instant(now), error=f"given up: {error}"[:500])
+            )
+
     def backlog(self) -> Backlog:
         """Return what has not been delivered."""
         waiting = _outbox.c.delivered.is_(None)
@@ -340,7 +364,13 @@ class State:
                 .order_by(_outbox.c.id.desc())
                 .limit(1)
             ).scalar()
+            given_up = connection.execute(
+                sa.select(sa.func.count()).where(
+                    _outbox.c.delivered.is_not(None), _outbox.c.error != ""
+                )
+            ).scalar_one()
         return Backlog(
+            given_up=int(given_up),
             count=int(count),
             oldest=None if oldest is None else parse_instant(oldest),
             error=error or "",

@@ -35,6 +35,17 @@ _FIELD: dict[str, tuple[float, str, int]] = {
     "1": (1.0, "", 2),
 }
 _FLAGS = frozenset({"compressor_running", "available", "manual_override"})
+_SHARES = frozenset(
+    {
+        "expansion_valve_ratio",
+        "isentropic_efficiency",
+        "volumetric_efficiency",
+        "lorenz_efficiency",
+        "exchanger_effectiveness",
+        "energy_balance_error",
+        "exchanger_balance_error",
+    }
+)
 _WORDS = {
     "cop": "COP",
     "cooling_cop": "cooling COP",
@@ -68,6 +79,8 @@ def value_text(point: str, value: float | None) -> str:
         return NOTHING
     if point.removeprefix(EXPECTED) in _FLAGS:
         return "yes" if value >= 0.5 else "no"
+    if point.removeprefix(EXPECTED) in _SHARES:
+        return percent(value, 1)
     factor, unit, digits = _FIELD.get(unit_of(point), (1.0, unit_of(point), 2))
     scaled = value * factor
     text = number(scaled, 0 if digits and abs(scaled) >= 10_000 else digits)

@@ -225,6 +225,7 @@ class Totals:
     gap_s: float
     cop: float
     expected_cop: float
+    reference_cop: float
     cost_eur_day: float
     unpriced: int
     findings: int
@@ -250,6 +251,7 @@ def totals(results: Results, span: Range, rows: Sequence[Row]) -> Totals:
         gap_s=_sum(ledger, "gap_s"),
         cop=_ratio(kpis, "cop"),
         expected_cop=_ratio(kpis, "expected_cop"),
+        reference_cop=_ratio(kpis, "reference_cop"),
         cost_eur_day=sum(cost for cost in costs if cost is not None),
         unpriced=sum(cost is None for cost in costs),
         findings=len(active),
@@ -308,6 +310,7 @@ class Ledger:
     width: float
     height: float
     bucket: str
+    energy: str
 
 
 def ledger_view(
@@ -339,6 +342,8 @@ def ledger_view(
     sums = rows[names].groupby(starts.to_numpy()).sum(min_count=1)
     top = float(sums.sum(axis=1).max()) or 1.0
     scale = _round_up(top / 3.6e6) * 3.6e6
+    mega = scale >= 3.6e10
+    joules = 3.6e9 if mega else 3.6e6
     slot = width / max(len(sums), 1)
     form = {"h": "%H:%M", "D": "%d %b", "W": "week of %d %b", "M": "%b %Y"}[bucket]
     bars = []
@@ -376,7 +381,7 @@ def ledger_view(
     return Ledger(
         bars=tuple(bars),
         ticks=tuple(
-            (height * (1 - part), f"{scale / 3.6e6 * part:,.0f}")
+            (height * (1 - part), f"{scale / joules * part:,.4g}")
             for part in (0.0, 0.25, 0.5, 0.75, 1.0)
         ),
         days=marks,
@@ -387,6 +392,7 @@ def ledger_view(
         causes=_causes(rows),
         width=width,
         height=height,
+        energy="MWh" if mega else "kWh",
         bucket={"h": "hour", "D": "day", "W": "week", "M": "month"}[bucket],
     )
 

@@ -156,7 +156,7 @@ function draw(place, data) {
     cursor: { y: false, drag: { x: true, y: false } },
     scales: { x: { range: (u, min, max) => (min === first && max === last ? [first, end + 0.02 * (end - first)] : [min, max]) },
               y: { range: [low - room, high + room] } },
-    axes: [{ ...axis, space: 70, values: dates }, { ...axis, size: 46 }],
+    axes: [{ ...axis, space: 70, size: 30, values: dates }, { ...axis, size: 46 }],
     legend: { live: true, markers: { width: 2, dash: (u, i) => (look[data.series[i - 1].look].dash ? "dashed" : "solid") } },
     bands,
     series: [{ value: (u, time) => (time === null ? "–" : local(time).toLocaleString("en-GB", { day: "2-digit", month: "short", hour: "2-digit", minute: "2-digit" })) }].concat(
@@ -164,6 +164,20 @@ function draw(place, data) {
     hooks: { draw: [(u) => annotate(u, data)] },
   };
   return new uPlot(options, [data.times, ...data.series.map((s) => s.values)], place);
+}
+
+// Words stay readable on whatever lies beneath them.
+function halo(ctx, words, x, y) {
+  const ink = ctx.fillStyle;
+  ctx.save();
+  ctx.setLineDash([]);
+  ctx.lineJoin = "round";
+  ctx.lineWidth = 4 * (window.devicePixelRatio || 1);
+  ctx.strokeStyle = colour("--panel");
+  ctx.strokeText(words, x, y);
+  ctx.fillStyle = ink;
+  ctx.fillText(words, x, y);
+  ctx.restore();
 }
 
 function annotate(u, data) {
@@ -179,7 +193,7 @@ function annotate(u, data) {
     ctx.beginPath(); ctx.moveTo(box.left, y); ctx.lineTo(box.left + box.width, y); ctx.stroke();
     const under = y - 16 * ratio < box.top;
     ctx.textAlign = "left";
-    ctx.fillText(level.label, box.left + 6 * ratio, y + (under ? 14 : -5) * ratio);
+    halo(ctx, level.label, box.left + 6 * ratio, y + (under ? 14 : -5) * ratio);
   }
   for (const mark of data.marks) {
     const x = u.valToPos(mark.time, "x", true);
@@ -190,7 +204,7 @@ function annotate(u, data) {
     const right = !inside || x > box.left + box.width / 2;
     ctx.textAlign = right ? "right" : "left";
     const at = inside ? x + (right ? -6 : 6) * ratio : box.left + box.width - 4 * ratio;
-    ctx.fillText((inside ? "◆ " : "") + mark.label + (inside ? "" : " →"), at, box.top + box.height - 8 * ratio);
+    halo(ctx, (inside ? "◆ " : "") + mark.label + (inside ? "" : " →"), at, box.top + box.height - 8 * ratio);
   }
   ctx.restore();
 }

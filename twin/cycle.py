@@ -48,7 +48,7 @@ class Reason(IntEnum):
     NEAR_CRITICAL = 4  # it would condense within 6 K of the critical point
     TOO_COLD = 5  # it would evaporate below the tables
     TOO_HOT = 6  # discharge, superheat or subcooling beyond the tables
-    NO_LIFT = 7  # it would condense below the evaporating temperature
+    NO_LIFT = 7  # the pressure ratio would be below 1.05: nothing to pump
     INFEASIBLE = 8  # no saturation temperatures fit the two exchangers
     SPEED_LIMIT = 9  # the heat asked for needs a speed beyond the limits
     FROZEN = 10  # a coolant is below its freezing point
@@ -135,10 +135,14 @@ _N_Y = len(OUTPUTS)
 GIVEN_SPEED, GIVEN_SOURCE_HEAT, GIVEN_SINK_HEAT = 0, 1, 2
 
 # What one evaluation can find wrong with where it stands.
-_EVAPORATOR, _CONDENSER, _OUTSIDE, _HOT, _NO_LIFT = 1, 2, 4, 8, 16
-_BLOCKING = _EVAPORATOR | _CONDENSER | _OUTSIDE
+_EVAPORATOR, _CONDENSER, _OUTSIDE, _HOT, _NO_LIFT, _NO_EFFECT = 1, 2, 4, 8, 16, 32
+_BLOCKING = _EVAPORATOR | _CONDENSER | _OUTSIDE | _NO_EFFECT
 
-_TINY = 1e-12
+# With less lift the valve cannot feed the evaporator, and the COP is a quotient
+# of two small numbers.
+_LEAST_RATIO = 1.05
+# The log of the smallest pinch: an exchanger too large by half ends at 1e-100 K.
+_TIGHTEST = -690.0
 _MAX_STEPS = 40
 _CRITICAL_MARGIN = CRITICAL_MARGIN_K
 
@@ -180,6 +184,13 @@ def _plane(c, o, x, y):  # type: ignore[no-untyped-def]
     d = ((c[o + 11] * y + c[o + 10]) * y + c[o + 9]) * y + c[o + 8]
     e = ((c[o + 15] * y + c[o + 14]) * y + c[o + 13]) * y + c[o + 12]
     return ((e * x + d) * x + b) * x + a
+
+
+@_compiled
+def _beyond(c, o, x, y):  # type: ignore[no-untyped-def]
+    # A straight line on from the last cell: no answer, but a way back to one.
+    end = _plane(c, o, x, 1.0)
+    return end + (end - _plane(c, o, x, 0.0)) * y
 
 
 @_compiled
@@ -331,10 +342,12 @@ def evaluate(x, y, u, p, mode, pow_s, pow_k, tables, ref, out):  # type: ignore[
     n_o = int(grid[G_CELLS_D])
     if ds >= 0.0:
         d = ds * grid[G_DS_PER_CELL]
-        if d > n_o:
+        if d <= n_o:
+            j = min(int(d), n_o - 1)
+            h2s = hgc + _plane(ise, (ic * n_o + j) * 16, b, d - j)
+        else:
             flag |= _HOT
-        j = min(int(d), n_o - 1)
-        h2s = hgc + _plane(ise, (ic * n_o + j) * 16, b, d - j)
+            h2s = hgc + _beyond(ise, (ic * n_o + n_o - 1) * 16, b, d - n_o)
     else:
         h2s = hgc + tc * ds  # wet: exact inside the dome
     dhs = h2s - h1
@@ -369,10 +382,12 @@ def evaluate(x, y, u, p, mode, pow_s, pow_k, tables, ref, out):  # type: ignore[
     rise = 0.0
     if dh2 > 0.0:
         d = dh2 * grid[G_DH_PER_CELL]
-        if d > n_o:
+        if d <= n_o:
+            j = min(int(d), n_o - 1)
+            rise = _plane(dis, (ic * n_o + j) * 16, b, d - j)
+        else:
             flag |= _HOT
-        j = min(int(d), n_o - 1)
-        rise = _plane(dis, (ic * n_o + j) * 16, b, d - j)
+            rise = _beyond(dis, (ic * n_o + n_o - 1) * 16, b, d - n_o)
     # resistances
     r = mr / ref[0] - 1.0
     if abs(r) < 0.04:
@@ -399,7 +414,9 @@ def evaluate(x, y, u, p, mode, pow_s, pow_k, tables, ref, out):  # type: ignore[
     onset = inlet - q_sh * per_cs
     end = inlet - q_e * per_cs
     fe = 0.0
-    if end > 0.0 and q_et > 0.0:
+    if not hge > h3:
+        flag |= _NO_EFFECT  # the liquid is richer than the vapour it should become
+    elif end > 0.0:
         area = q_et * _per_mean(onset, end)
         if q_sh > 0.0:
             area += q_sh * _per_mean(pinch_e, onset) / p[R_SH]
@@ -455,7 +472,7 @@ def evaluate(x, y, u, p, mode, pow_s, pow_k, tables, ref, out):  # type: ignore[
     out[17] = eta_v
     if not (np.isfinite(fe) and np.isfinite(fc)):
         flag |= _OUTSIDE
-    if not w > 0.0:
+    if not (w > 0.0 and pi >= _LEAST_RATIO):
         flag |= _NO_LIFT
     return fe, fc, flag
 
@@ -575,31 +592,29 @@ def _inner(y, low, high, u, p, mode, pow_s, pow_k, tables, ref, out):  # type: i
     """Evaporator pinch that fits a condenser pinch, by bisection.
 
     The area needed falls as the pinch widens. Returns the pinch, the
-    condenser's residual, and 1 (too cold), 2 (condenser infeasible), 0.
+    condenser's residual, and 1 (too cold), 2 (no area is enough), 0.
     """
     fe, fc, flag = evaluate(high, y, u, p, mode, pow_s, pow_k, tables, ref, out)
-    if flag & _OUTSIDE and not flag & _EVAPORATOR:
-        return high, 0.0, 3
-    if flag & _EVAPORATOR or fe > 0.0:
+    if not flag & _NO_EFFECT and (flag & _EVAPORATOR or fe > 0.0):
         return high, 0.0, 1
-    for _ in range(200):
+    for _ in range(120):
         x = 0.5 * (low + high)
         fe, fc, flag = evaluate(x, y, u, p, mode, pow_s, pow_k, tables, ref, out)
-        if flag & _EVAPORATOR or fe > 0.0:
+        if not flag & _NO_EFFECT and (flag & _EVAPORATOR or fe > 0.0):
             low = x
         else:
             high = x
         if high - low < 1e-14 * max(1.0, abs(high)):
             break
     fe, fc, flag = evaluate(high, y, u, p, mode, pow_s, pow_k, tables, ref, out)
-    if flag & _CONDENSER:
+    if flag & _BLOCKING:
         return high, np.inf, 2
     return high, fc, 0
 
 
 @_compiled
 def _bracket(u, p, mode, pow_s, pow_k, tables, ref, out):  # type: ignore[no-untyped-def]
-    """Nested bisection: slow, and sure where the areas are monotone.
+    """Nested bisection from a scan: slow, for what Newton's method gave up.
 
     Returns x, y and the reason why there is no solution, 0 if there is one.
     """
@@ -610,30 +625,41 @@ def _bracket(u, p, mode, pow_s, pow_k, tables, ref, out):  # type: ignore[no-unt
         return 0.0, 0.0, 5
     if room_c <= 0.0:
         return 0.0, 0.0, 4
-    x_low, x_high = -90.0, np.log(room_e)
-    low, high = -90.0, np.log(room_c)
-    if u[2] + p[SC] + 1e-30 < grid[G_T_LOW]:
+    x_low, x_high = _TIGHTEST, np.log(room_e)
+    low, high = _TIGHTEST, np.log(room_c)
+    if u[2] + p[SC] < grid[G_T_LOW]:
         low = np.log(grid[G_T_LOW] - u[2] - p[SC])
-    x, fc, why = _inner(high, x_low, x_high, u, p, mode, pow_s, pow_k, tables, ref, out)
-    if why == 1:
-        return x, high, 5
-    if why == 3:
-        return x, high, 8
-    if why == 2 or fc > 0.0:
-        return x, high, 4
-    for _ in range(200):
-        y = 0.5 * (low + high)
+    found = False
+    cold = False
+    x, y = 0.0, high
+    steps = 32
+    for i in range(steps + 1):
+        # Even in temperature, but for the first, which is next to nothing.
+        y = low if i == 0 else np.log(room_c * i / steps)
+        if y < low:
+            continue
         x, fc, why = _inner(
             y, x_low, x_high, u, p, mode, pow_s, pow_k, tables, ref, out
         )
         if why == 1:
-            return x, y, 5
-        if why == 3:
-            return x, y, 8
-        if why == 2 or fc > 0.0:
-            low = y
-        else:
+            cold = True
+        elif why == 0 and fc <= 0.0:
             high = y
+            found = True
+            break
+        else:
+            low = y
+    if not found:
+        return x, y, 5 if cold else 4
+    for _ in range(120):
+        y = 0.5 * (low + high)
+        x, fc, why = _inner(
+            y, x_low, x_high, u, p, mode, pow_s, pow_k, tables, ref, out
+        )
+        if why == 0 and fc <= 0.0:
+            high = y
+        else:
+            low = y
         if high - low < 1e-14 * max(1.0, abs(high)):
             break
     x, fc, why = _inner(high, x_low, x_high, u, p, mode, pow_s, pow_k, tables, ref, out)
@@ -708,7 +734,7 @@ def _solve_row(u, p, mode, tables, options, state, jac, ref, out):  # type: igno
         )
     if done:
         why = _judge(flag, tables, options, out)
-    if not done or why == 11 or why == 7:
+    if not done or why == 11:
         x, y, why = _bracket(u, p, mode, pow_s, pow_k, tables, ref, out)
         if why == 0:
             x, y, done, _, flag = _newton(

@@ -34,7 +34,7 @@ Matrix = NDArray[np.float64]
 LEAST_HOURS = 25.0
 LEAST_DAYS = 3
 LEAST_DAY_HOURS = 2.0
-MOST_ROWS = 1500
+MOST_ROWS = 1000
 """More windows than this are thinned evenly before the reference is fitted. [1]"""
 _PENALTY = 50.0  # sigma, for a window that stops being solvable
 _ALIKE = 3.0  # neighbouring windows that are worth one
@@ -684,7 +684,7 @@ def fit_reference(
             fixed[names[k]] = (
                 f"not identifiable: its uncertainty stays at {ratio:.0%} of the prior"
             )
-        if not free:
+        if not free or (answer is not None and not dropped):
             break
         answer = _fit_parameters(problem, pump, free)
         base = _moved(pump, free, answer.x)

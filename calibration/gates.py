@@ -1,0 +1,467 @@
+"""May this candidate replace the current model? Each gate measures one thing.
+
+A gate is data: what it measured, what the limit was, and a sentence. A rejected
+candidate leaves the good model where it is. The window is looked at first,
+because a fit to a lying window can look excellent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from calibration.fit import DEGRADATIONS, Fit, degraded, fit_degradation
+from calibration.health import BALANCE_SHIFT, stuck
+from calibration.model import Model, conditions, expect
+from twin.finding import Refusal
+from twin.heatpump import HeatPump
+from twin.plant import Machine, Maintenance
+
+LEAST_HOURS = 20.0
+LEAST_DAYS = 4
+WORSE = 0.05
+"""Most that the held-out error may grow, relative to the present model's. [1]"""
+KEPT = 0.95
+"""Least share of the detection statistic that must survive. [1]"""
+STEP = 0.15
+"""Largest change of a ratio in one recalibration without a logged event. [1]"""
+STEP_EVENT = 0.60
+BOUNDS = (0.30, 1.25)
+COST = 25.0
+INJECTED: Mapping[str, float] = {
+    "condenser": 0.90,
+    "evaporator": 0.90,
+    "isentropic": 0.97,
+}
+_HELD_OUT = 0.25
+_OUTSIDE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One condition: its name, whether it holds, what was measured, the limit."""
+
+    name: str
+    passed: bool
+    measured: float
+    limit: float
+    sentence: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data that JSON can hold."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Whether a candidate goes into service, why, and what every gate measured.
+
+    ``fit`` is the candidate, None where none could be fitted.
+    """
+
+    accepted: bool
+    reason: str
+    gates: tuple[Gate, ...]
+    fit: Fit | None = None
+
+
+def _steady(windows: pd.DataFrame) -> pd.DataFrame:
+    return windows[windows["steady"].to_numpy(dtype=bool)]
+
+
+def _coverage(windows: pd.DataFrame) -> list[Gate]:
+    steady = _steady(windows)
+    hours = float(steady["window_s"].sum()) / 3600.0
+    days = int(pd.DatetimeIndex(steady.index).ceil("D").nunique())
+    return [
+        Gate(
+            "hours",
+            hours >= LEAST_HOURS,
+            hours,
+            LEAST_HOURS,
+            f"{hours:.1f} h of steady running; {LEAST_HOURS:.0f} h are needed.",
+        ),
+        Gate(
+            "days",
+            days >= LEAST_DAYS,
+            float(days),
+            float(LEAST_DAYS),
+            f"Steady running on {days} days; {LEAST_DAYS} are needed.",
+        ),
+    ]
+
+
+def _inside(windows: pd.DataFrame, reference: Model) -> Gate:
+    """Conditions that the reference never saw: another plant, or another unit."""
+    asked = conditions(_steady(windows), reference)
+    outside = np.zeros(len(asked), dtype=bool)
+    for name, (low, high) in reference.range.items():
+        if name not in asked:
+            continue
+        margin = 10.0 if name.endswith("_degc") else 0.5 * max(abs(low), abs(high))
+        value = asked[name].to_numpy(dtype=float)
+        with np.errstate(invalid="ignore"):
+            outside |= ~((value >= low - margin) & (value <= high + margin))
+    share = float(outside.mean()) if len(outside) else 1.0
+    return Gate(
+        "conditions",
+        share <= _OUTSIDE,
+        share,
+        _OUTSIDE,
+        f"{share:.0%} of the windows lie far outside the conditions of the reference"
+        " or lack one.",
+    )
+
+
+def _repeated(windows: pd.DataFrame) -> Gate:
+    """Rows that tell twice what was already told: a replayed or a copied week."""
+    steady = _steady(windows)
+    names = [n for n in steady.columns if n.endswith(("_degc", "_pa"))]
+    names = [n for n in names if steady[n].notna().all()]
+    share = float(steady[names].duplicated().mean()) if names and len(steady) else 0.0
+    return Gate(
+        "repeated",
+        share <= 0.2,
+        share,
+        0.2,
+        f"{share:.0%} of the windows repeat an earlier one to the last digit.",
+    )
+
+
+def _sensors(windows: pd.DataFrame, reference: Model, machine: Machine) -> list[Gate]:
+    steady = _steady(windows)
+    frozen: set[str] = set(stuck(windows, machine))
+    ends = pd.DatetimeIndex(windows.index).ceil("D")
+    for end in ends.unique():
+        frozen |= set(stuck(windows[ends == end], machine))
+    gates = [
+        Gate(
+            "stuck",
+            not frozen,
+            float(len(frozen)),
+            0.0,
+            f"Frozen while running: {', '.join(sorted(frozen))}."
+            if frozen
+            else "No instrument is frozen.",
+        )
+    ]
+    if np.isfinite(reference.closure):
+        error = steady["energy_balance_error"].dropna()
+        shift = abs(float(error.median()) - reference.closure) if len(error) else np.inf
+        scatter = reference.tuning.get("balance/closure", {}).get("scatter", 0.003)
+        limit = max(BALANCE_SHIFT, 5.0 * scatter)
+        gates.append(
+            Gate(
+                "balance",
+                shift <= limit,
+                shift,
+                limit,
+                f"The energy balance lies {shift:.1%} from the reference's; beyond"
+                f" {limit:.1%} an instrument is suspected.",
+            )
+        )
+    return gates
+
+
+def error_of(windows: pd.DataFrame, model: Model) -> float:
+    """Return how far a model lies from steady windows, over all its outputs.
+
+    Parameters
+    ----------
+    windows : DataFrame
+        Of :func:`calibration.steady.windows`.
+    model : Model
+        The model that is asked.
+
+    Returns
+    -------
+    float
+        Root mean square residual, each output in units of the reference's own
+        scatter; NaN where nothing can be compared. [1]
+    """
+    steady = _steady(windows)
+    expected = expect(steady, model.with_(correction=None))
+    squares = []
+    for name in model.outputs:
+        if name not in steady:
+            continue
+        y, p = steady[name], expected[f"expected_{name}"]
+        rest = np.log(p / y) if name.endswith(("_w", "_pa")) else p - y
+        squares.append((rest / max(model.scatter.get(name, 1.0), 1e-9)) ** 2)
+    if not squares:
+        return float("nan")
+    return float(np.sqrt(pd.concat(squares).mean()))
+
+
+def _injection(
+    candidate: Model, reference: Model, held: pd.DataFrame, machine: Machine
+) -> list[Gate]:
+    """Put faults on the hold-out: does the candidate's lineage still show them?
+
+    The candidate with its degradations undone must be the reference. Where a
+    parameter that is no degradation has moved, it hides part of the fault.
+    """
+    assert isinstance(candidate.physics, HeatPump)
+    assert isinstance(reference.physics, HeatPump)
+    clean = reference.physics.parameters
+    undone = candidate.physics.replace(
+        **{
+            DEGRADATIONS[n][0]: float(getattr(clean, DEGRADATIONS[n][0]))
+            for n in candidate.tracked
+        }
+    )
+    lineage = reference.with_(physics=undone)
+    steady = _steady(held)
+    before = expect(steady, reference.with_(correction=None))
+    gates = []
+    for name, ratio in INJECTED.items():
+        if name not in reference.tracked:
+            continue
+        sick = reference.with_(
+            physics=degraded(reference.physics, {name: ratio}), correction=None
+        )
+        after = expect(steady, sick)
+        faulty = steady.copy()
+        for output in reference.outputs:
+            y, a, b = (
+                steady[output],
+                after[f"expected_{output}"],
+                before[f"expected_{output}"],
+            )
+            faulty[output] = y * a / b if output.endswith(("_w", "_pa")) else y + a - b
+        shown = []
+        for model in (reference, lineage):
+            found = fit_degradation(faulty, model, machine, most_rows=150)
+            shown.append(
+                -np.log(found.model.degradation[name][0])
+                if isinstance(found, Fit)
+                else np.nan
+            )
+        # What was there before the fault belongs to neither.
+        base = fit_degradation(steady, reference, machine, most_rows=150)
+        rest = (
+            -np.log(base.model.degradation[name][0])
+            if isinstance(base, Fit)
+            else np.nan
+        )
+        full, kept = shown[0] - rest, shown[1] - rest
+        share = float(kept / full) if full > 0.0 else float("nan")
+        gates.append(
+            Gate(
+                f"injected_{name}",
+                bool(share >= KEPT),
+                share,
+                KEPT,
+                f"A {name} fault of {1.0 - ratio:.0%} put on the hold-out keeps"
+                f" {share:.0%} of its statistic.",
+            )
+        )
+    return gates
+
+
+def _bounds(candidate: Model) -> Gate:
+    ratios = {name: value[0] for name, value in candidate.degradation.items()}
+    worst = max(ratios, key=lambda n: abs(np.log(ratios[n])), default="")
+    value = ratios.get(worst, 1.0)
+    # A charge may do what a conductance may not: it is of no fixed sign.
+    fine = all(
+        BOUNDS[0] <= ratio <= (2.5 if name == "subcooling" else BOUNDS[1])
+        for name, ratio in ratios.items()
+    )
+    return Gate(
+        "bounds",
+        fine,
+        value,
+        BOUNDS[0] if value < 1.0 else BOUNDS[1],
+        f"{worst or 'nothing'} at {value:.2f} of the reference; {BOUNDS[0]:.2f} to"
+        f" {BOUNDS[1]:.2f} is physical.",
+    )
+
+
+def _step(candidate: Model, present: Model, event: bool) -> Gate:
+    limit = STEP_EVENT if event else STEP
+    worst, size = "", 0.0
+    for name, (value, low, high) in candidate.degradation.items():
+        if name == "subcooling":
+            continue
+        before = present.degradation.get(name, (1.0, 1.0, 1.0))[0]
+        # A wide interval is no step.
+        half = 0.5 * abs(np.log(high / low))
+        step = max(0.0, abs(float(np.log(value / before))) - float(half) / 2.0)
+        if step > size:
+            worst, size = name, step
+    return Gate(
+        "step",
+        size <= limit,
+        size,
+        limit,
+        f"{worst or 'nothing'} would move by {size:.1%} at once; {limit:.0%} is allowed"
+        + (" after the logged event." if event else " without a logged event."),
+    )
+
+
+def judge(
+    candidate: Fit,
+    present: Model,
+    reference: Model,
+    windows: pd.DataFrame,
+    machine: Machine,
+    *,
+    held_out: tuple[float, float] | None = None,
+    event: bool = False,
+) -> Verdict:
+    """Judge a candidate current model.
+
+    Parameters
+    ----------
+    candidate : Fit
+        Of :func:`calibration.fit.fit_degradation`.
+    present : Model
+        The current model in service; the reference if there is none yet.
+    reference : Model
+        The unit's reference.
+    windows : DataFrame
+        The windows that the candidate was fitted to.
+    machine : Machine
+        The machine as configured.
+    held_out : tuple of float, optional
+        Errors of candidate and present model on windows that the fit had not
+        seen; both on the last quarter of ``windows`` if not given. [1]
+    event : bool
+        Whether the maintenance log explains a larger step.
+
+    Returns
+    -------
+    Verdict
+        Accepted if every gate is passed; the reason is the first that is not.
+    """
+    gates = _window_gates(windows, reference, machine)
+    held = _last(windows)
+    if held_out is None:
+        held_out = (error_of(held, candidate.model), error_of(held, present))
+    worse = held_out[0] / held_out[1] - 1.0 if held_out[1] > 0.0 else float("nan")
+    gates += [
+        _bounds(candidate.model),
+        _step(candidate.model, present, event),
+        Gate(
+            "fit",
+            candidate.cost <= COST,
+            candidate.cost,
+            COST,
+            f"The candidate leaves {candidate.cost:.1f} times the expected squared"
+            " residual.",
+        ),
+        Gate(
+            "held_out",
+            bool(worse <= WORSE),
+            worse,
+            WORSE,
+            f"On windows it had not seen, its error is {worse:+.1%} of the present"
+            " model's.",
+        ),
+        *_injection(candidate.model, reference, held, machine),
+    ]
+    return _verdict(gates, candidate)
+
+
+def _window_gates(
+    windows: pd.DataFrame, reference: Model, machine: Machine
+) -> list[Gate]:
+    return [
+        *_coverage(windows),
+        _inside(windows, reference),
+        _repeated(windows),
+        *_sensors(windows, reference, machine),
+    ]
+
+
+def _last(windows: pd.DataFrame) -> pd.DataFrame:
+    start, stop = windows.index[0], windows.index[-1]
+    return windows[windows.index > stop - (stop - start) * _HELD_OUT]
+
+
+def _verdict(gates: Iterable[Gate], candidate: Fit | None) -> Verdict:
+    gates = tuple(gates)
+    failed = [gate for gate in gates if not gate.passed]
+    if not failed:
+        return Verdict(
+            accepted=True, reason="All gates passed.", gates=gates, fit=candidate
+        )
+    return Verdict(
+        accepted=False,
+        reason=f"{failed[0].name}: {failed[0].sentence}",
+        gates=gates,
+        fit=candidate,
+    )
+
+
+def recalibrate(
+    windows: pd.DataFrame,
+    reference: Model,
+    present: Model | None,
+    machine: Machine,
+    *,
+    now: datetime,
+    log: Iterable[Maintenance] = (),
+) -> Verdict:
+    """Fit a candidate to the last weeks and judge it.
+
+    Parameters
+    ----------
+    windows : DataFrame
+        The recalibration's window of :func:`calibration.steady.windows`.
+    reference : Model
+        The unit's reference.
+    present : Model or None
+        The current model in service.
+    machine : Machine
+        The machine as configured.
+    now : datetime
+        The clock of the data. UTC.
+    log : iterable of Maintenance
+        An event of the last 35 days at this unit allows a larger step, and data
+        from before the last one are left out.
+
+    Returns
+    -------
+    Verdict
+        With the candidate, accepted or not.
+    """
+    events = [
+        e.time
+        for e in log
+        if e.unit == machine.id
+        and e.action.value != "note"
+        and now - timedelta(days=35) <= e.time <= now
+    ]
+    if events:
+        windows = windows[windows.index > pd.Timestamp(max(events))]
+    if not len(windows) or not windows["steady"].any():
+        gate = Gate("hours", False, 0.0, LEAST_HOURS, "There is no steady running.")
+        return _verdict([gate], None)
+    early = _window_gates(windows, reference, machine)
+    if not all(gate.passed for gate in early):
+        return _verdict(early, None)
+    held = _last(windows)
+    known = windows[windows.index < held.index[0]] if len(held) else windows
+    fit = fit_degradation(windows, reference, machine)
+    blind = fit_degradation(known, reference, machine)
+    for found in (fit, blind):
+        if isinstance(found, Refusal):
+            gate = Gate("fit", False, float("nan"), COST, found.sentence)
+            return _verdict([*early, gate], None)
+    assert isinstance(fit, Fit)
+    assert isinstance(blind, Fit)
+    before = present or reference
+    held_out = (error_of(held, blind.model), error_of(held, before))
+    # Where the error is at its noise anyway, five per cent of it is luck.
+    floor = error_of(known, blind.model)
+    held_out = (held_out[0], max(held_out[1], floor))
+    return judge(
+        fit, before, reference, windows, machine, held_out=held_out, event=bool(events)
+    )

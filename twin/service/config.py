@@ -1,0 +1,995 @@
+"""The one file an engineer writes: ``plant.toml`` becomes a plant and its wiring.
+
+Everything wrong with it is reported at once, each problem with file, key,
+value and remedy. Field units end here: what leaves this module is SI. Secrets
+come from files or the environment and are never shown.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, TypeVar
+from zoneinfo import ZoneInfo, available_timezones
+
+from ingest.broker import Connection
+from ingest.reading import Source
+from twin.plant import (
+    Action,
+    Compressor,
+    Consumer,
+    Coolant,
+    Exchanger,
+    Machine,
+    Maintenance,
+    Nameplate,
+    Plant,
+    Rejector,
+    Schedule,
+    Tariff,
+    Use,
+)
+from twin.points import POINTS, Kind, Origin, nearest, points_of
+from twin.units import UnitError, conversion, quantity
+
+ENVIRONMENT = "HPTWIN_"
+DEFAULT_FILE = "plant.toml"
+_ZERO_DEGC = 273.15
+_LOOPBACK = ("127.", "localhost", "::1")
+_Word = TypeVar("_Word", bound=StrEnum)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong: where, what was found, what is right, what to do."""
+
+    file: str
+    key: str
+    value: str
+    sentence: str
+    remedy: str
+
+    def __str__(self) -> str:
+        shown = f" = {self.value}" if self.value else ""
+        return f"{self.file}: {self.key}{shown}: {self.sentence}; {self.remedy}."
+
+
+class ConfigError(ValueError):
+    """The configuration cannot be used; ``problems`` are all of its faults."""
+
+    def __init__(self, problems: Iterable[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveConfig:
+    """Where readings are kept: ``parquet`` in a folder, or ``influxdb``."""
+
+    kind: str = "parquet"
+    path: Path = Path("hptwin-data/archive")
+    url: str = ""
+    database: str = "hptwin"
+    org: str = ""
+    username: str = ""
+    secret_file: Path | None = None
+    secret_env: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebConfig:
+    """Where the page is served."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotifyConfig:
+    """Who is told: apprise addresses, and a topic prefix for MQTT ("" is off)."""
+
+    urls: tuple[str, ...] = field(default=(), repr=False)
+    mqtt_prefix: str = "hptwin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """A plant, how it is read, and where the service keeps and shows things."""
+
+    file: Path
+    plant: Plant
+    sources: tuple[Source, ...]
+    mqtt: Connection
+    archive: ArchiveConfig
+    web: WebConfig
+    notify: NotifyConfig
+    state_dir: Path
+    warnings: tuple[Problem, ...] = ()
+
+
+class _Table:
+    """A table of the file that knows its key path and what has been read of it.
+
+    Reading a key marks it as known; what is left over at the end is an
+    unknown key, reported with the nearest right one.
+    """
+
+    def __init__(
+        self, values: Mapping[str, Any], key: str, report: Callable[..., None]
+    ) -> None:
+        self.values, self.key, self._report = dict(values), key, report
+        self._known: set[str] = set()
+
+    def at(self, name: str) -> str:
+        return f"{self.key}.{name}" if self.key else name
+
+    def wrong(self, name: str, sentence: str, remedy: str) -> None:
+        self._report(self.at(name), self.values.get(name), sentence, remedy)
+
+    def has(self, name: str) -> bool:
+        self._known.add(name)
+        return name in self.values
+
+    def raw(self, name: str, default: Any = None) -> Any:
+        self._known.add(name)
+        return self.values.get(name, default)
+
+    def text(self, name: str, default: str = "") -> str:
+        found = self.raw(name, default)
+        if not isinstance(found, str):
+            self.wrong(name, "is not text", 'put it in quotes: "..."')
+            return default
+        return found
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        found = self.raw(name, default)
+        if not isinstance(found, bool):
+            self.wrong(name, "is neither true nor false", "write true or false")
+            return default
+        return found
+
+    def whole(self, name: str, default: int, low: int, high: int) -> int:
+        found = self.raw(name, default)
+        if isinstance(found, bool) or not isinstance(found, int):
+            self.wrong(name, "is not a whole number", f"write one, {low} to {high}")
+            return default
+        if not low <= found <= high:
+            self.wrong(name, f"is not between {low} and {high}", "correct it")
+            return default
+        return found
+
+    def amount(
+        self,
+        name: str,
+        unit: str,
+        default: float | None = None,
+        *,
+        low: float = -math.inf,
+        high: float = math.inf,
+        example: str = "",
+    ) -> float | None:
+        """Read a quantity with its unit, such as "600 kW"; SI is returned."""
+        if not self.has(name):
+            return default
+        found = self.values[name]
+        if isinstance(found, bool) or not isinstance(found, (str, int, float)):
+            self.wrong(name, "is no quantity", f'write one, such as "{example}"')
+            return default
+        if not isinstance(found, str) and unit != "1":
+            self.wrong(name, "has no unit", f'write it with one, such as "{example}"')
+            return default
+        try:
+            value = quantity(found, unit)
+        except UnitError as error:
+            self.wrong(name, str(error), f'write it as in "{example}"')
+            return default
+        if not (math.isfinite(value) and low <= value <= high):
+            self.wrong(name, "is out of any sensible range", f'e.g. "{example}"')
+            return default
+        return value
+
+    def word(self, name: str, kinds: type[_Word], default: _Word) -> _Word:
+        found = self.text(name, default.value)
+        try:
+            return kinds(found)
+        except ValueError:
+            known = [kind.value for kind in kinds]
+            self.wrong(
+                name,
+                f"is not one of {', '.join(known)}",
+                f'write "{nearest(found, known) or default.value}"',
+            )
+            return default
+
+    def moment(self, name: str) -> datetime | None:
+        if not self.has(name):
+            return None
+        found = self.values[name]
+        if isinstance(found, datetime):
+            return (found if found.tzinfo else found.replace(tzinfo=UTC)).astimezone(
+                UTC
+            )
+        if isinstance(found, date):
+            return datetime(found.year, found.month, found.day, tzinfo=UTC)
+        self.wrong(
+            name, "is not a date or time", "write 2026-03-01T08:00:00Z, unquoted"
+        )
+        return None
+
+    def path(self, name: str, base: Path, default: Path | None = None) -> Path | None:
+        found = self.text(name)
+        return (base / found).resolve() if found else default
+
+    def table(self, name: str) -> _Table:
+        found = self.raw(name, {})
+        if not isinstance(found, dict):
+            self.wrong(name, "is not a table", f"write [{self.at(name)}] and its keys")
+            found = {}
+        return _Table(found, self.at(name), self._report)
+
+    def names(self, name: str) -> tuple[str, ...]:
+        found = self.raw(name, [])
+        if isinstance(found, str):
+            found = [found]
+        if not isinstance(found, list) or not all(isinstance(x, str) for x in found):
+            self.wrong(name, "is not a list of names", 'write ["one", "two"]')
+            return ()
+        return tuple(found)
+
+    def finish(self, also: Iterable[str] = ()) -> None:
+        """Report every key that nobody asked for."""
+        known = sorted(self._known | set(also))
+        for name in self.values:
+            if name not in known:
+                near = nearest(name, known)
+                self.wrong(
+                    name,
+                    "is not a key of this table",
+                    f'did you mean "{near}"'
+                    if near
+                    else f"known are {', '.join(known)}",
+                )
+
+
+_DEFAULT_UNIT = {
+    "degC": "degC", "Pa": "Pa", "W": "W", "m3/s": "m3/s", "Hz": "Hz", "J": "J",
+    "1": "1", "EUR/J": "EUR/J", "kg/J": "kg/J",
+}  # fmt: skip
+
+
+def _points(
+    table: _Table, unit: str, kind: Kind, sources: list[Source]
+) -> frozenset[str]:
+    """Read which topic, column or pointer each point of a device comes from."""
+    payload = table.table("payload")
+    topic = payload.text("topic")
+    stamp = payload.text("time")
+    decimal = payload.text("decimal", ".")
+    if decimal not in (".", ","):
+        payload.wrong("decimal", "is not a decimal mark", 'write "." or ","')
+        decimal = "."
+    payload.finish()
+    points = table.table("points")
+    allowed = points_of(kind, Origin.MEASURED)
+    mapped = []
+    for name, entry in points.values.items():
+        points.has(name)
+        if name not in allowed:
+            near = nearest(name, allowed)
+            elsewhere = name in POINTS
+            points.wrong(
+                name,
+                f"is no point of a {kind.value.replace('_', ' ')}"
+                if elsewhere
+                else "is not in the vocabulary",
+                f'did you mean "{near}"' if near else "see: hptwin points",
+            )
+            continue
+        if isinstance(entry, str):
+            entry = {"pointer": entry} if topic else {"topic": entry}
+        if not isinstance(entry, dict):
+            points.wrong(
+                name, "is neither a topic nor a table", '{ topic = "...", unit = "kW" }'
+            )
+            continue
+        each = _Table(entry, points.at(name), points._report)
+        wanted = POINTS[name].unit
+        counter = name.endswith("_energy_j")
+        field_unit = each.text("unit", _DEFAULT_UNIT.get(wanted, wanted))
+        pointer = each.text("pointer")
+        column = each.text("column")
+        where = each.text("topic", topic)
+        factor = each.raw("scale", 1.0)
+        if (
+            isinstance(factor, bool)
+            or not isinstance(factor, (int, float))
+            or not factor
+        ):
+            each.wrong("scale", "is no factor", "write a number that is not 0")
+            factor = 1.0
+        own_stamp = each.text("time", stamp)
+        own_decimal = each.text("decimal", decimal)
+        each.finish()
+        if column:
+            pointer = "/" + column.replace("~", "~0").replace("/", "~1")
+        elif pointer and not pointer.startswith("/"):
+            pointer = "/" + pointer
+        if not where:
+            points.wrong(
+                name,
+                "has no topic",
+                f"name one here, or for the whole device in [{table.key}.payload]",
+            )
+            continue
+        if not pointer and where == topic:
+            points.wrong(
+                name,
+                "does not say where in the payload it stands",
+                'give a pointer, such as { pointer = "/t1", unit = "degC" }',
+            )
+            continue
+        try:
+            turn = conversion(field_unit, wanted)
+        except UnitError as error:
+            near = {"degC": "degC", "Pa": "bar(g)", "W": "kW", "m3/s": "m3/h"}
+            each.wrong(
+                "unit", str(error), f'write one like "{near.get(wanted, wanted)}"'
+            )
+            continue
+        sources.append(
+            Source(
+                topic=where,
+                unit=unit,
+                point=name,
+                scale=turn.scale * float(factor),
+                offset=turn.offset,
+                pointer=pointer,
+                time_pointer=own_stamp
+                if not own_stamp or own_stamp.startswith("/")
+                else "/" + own_stamp,
+                counter=counter,
+                decimal=own_decimal,
+            )
+        )
+        mapped.append(name)
+    return frozenset(mapped)
+
+
+def _coolant(table: _Table, name: str, coldest: float | None) -> Coolant:
+    each = table.table(name)
+    kinds = {"water": "water", "MEG": "MEG", "MPG": "MPG"}
+    kind = each.text("coolant", "water")
+    if kind not in kinds:
+        each.wrong(
+            "coolant",
+            "is not a liquid known here",
+            'write "water", "MEG" (ethylene glycol) or "MPG" (propylene glycol)',
+        )
+        kind = "water"
+    fraction = each.amount("mass_fraction", "1", 0.0, low=0.0, high=0.6, example="25 %")
+    each.finish()
+    if kind != "water" and not fraction:
+        each.wrong(
+            "mass_fraction",
+            f"is missing for {kind}",
+            'write the mass fraction of the glycol, such as "25 %"; 5 points matter 1 %',
+        )
+        fraction = 0.25
+    if kind == "water" and fraction:
+        each.wrong(
+            "mass_fraction", "is set for water", 'name the glycol: coolant = "MPG"'
+        )
+        fraction = 0.0
+    coolant = Coolant(kind, float(fraction or 0.0))
+    if coldest is not None:
+        from twin.fluids import freezing_point
+
+        freezes = float(freezing_point(coolant))
+        if coldest < freezes:
+            each.wrong(
+                "coolant",
+                f"freezes at {freezes:.1f} degC and the plant reaches {coldest:.1f} degC",
+                "correct the mass fraction or the temperature",
+            )
+    return coolant
+
+
+def _nameplate(table: _Table) -> Nameplate | None:
+    plate = table.table("nameplate")
+    if not plate.values:
+        table.wrong(
+            "nameplate",
+            "is missing",
+            "copy the maker's operating point: sink_heat, power (or cop), and the four"
+            " liquid temperatures",
+        )
+        return None
+    heat = plate.amount("sink_heat", "W", low=100.0, high=1e9, example="600 kW")
+    cold = plate.amount("source_heat", "W", low=100.0, high=1e9, example="450 kW")
+    power = plate.amount("power", "W", low=10.0, high=1e9, example="130 kW")
+    cop = plate.amount("cop", "1", low=0.1, high=100.0, example="4.5")
+    temps = {
+        f"{side}_{end}": plate.amount(
+            f"{side}_{end}", "degC", low=-60.0, high=180.0, example="35 degC"
+        )
+        for side in ("source", "sink")
+        for end in ("inlet", "outlet")
+    }
+    speed = plate.amount("speed", "Hz", low=1.0, high=2000.0, example="50 Hz")
+    plate.finish()
+    # Two of heat, cold, power and COP give the others; heat = cold + power.
+    if heat is None and cold is not None and power is not None:
+        heat = cold + power
+    if heat is None and cop is not None and power is not None:
+        heat = cop * power
+    if power is None and heat is not None and cop is not None:
+        power = heat / cop
+    if power is None and heat is not None and cold is not None:
+        power = heat - cold
+    t = {name: value for name, value in temps.items() if value is not None}
+    lacking = [name for name in temps if name not in t]
+    if heat is None or power is None:
+        lacking.append("sink_heat and power (or cop)")
+    if heat is None or power is None or lacking:
+        if not any(name in plate.values for name in lacking):
+            table.wrong(
+                "nameplate",
+                f"lacks {', '.join(lacking)}",
+                'write them with units, such as sink_inlet = "50 degC"',
+            )
+        return None
+    for side, warm, cool in (
+        ("source", "source_inlet", "source_outlet"),
+        ("sink", "sink_outlet", "sink_inlet"),
+    ):
+        if t[warm] <= t[cool]:
+            plate.wrong(
+                warm,
+                f"is not warmer than {cool} ({t[cool]:.1f} degC)",
+                f"swap them: the machine {'cools' if side == 'source' else 'heats'}"
+                f" its {side}",
+            )
+            return None
+    # The reversible machine between the two mean temperatures (Lorenz) bounds
+    # any machine; between the outlets (Carnot) is the tighter, customary check.
+    cool_k, warm_k = t["source_outlet"] + _ZERO_DEGC, t["sink_outlet"] + _ZERO_DEGC
+    if warm_k <= cool_k:
+        plate.wrong(
+            "sink_outlet",
+            f"is not above the source outlet ({t['source_outlet']:.1f} degC)",
+            "a heat pump lifts heat; check all four temperatures",
+        )
+        return None
+    carnot = warm_k / (warm_k - cool_k)
+    if heat / power > carnot:
+        name = "cop" if "cop" in plate.values else "power"
+        plate.wrong(
+            name,
+            f"means a COP of {heat / power:.2f}, above Carnot's {carnot:.2f} between"
+            f" {t['source_outlet']:.1f} and {t['sink_outlet']:.1f} degC",
+            "check for swapped temperatures, or W where kW is meant",
+        )
+        return None
+    if heat / power <= 1.0:
+        plate.wrong(
+            "power",
+            f"means a COP of {heat / power:.2f}: no heat would come from the source",
+            "check the units of sink_heat and power",
+        )
+        return None
+    return Nameplate(
+        sink_heat_w=heat,
+        power_w=power,
+        source_inlet_temp_degc=t["source_inlet"],
+        source_outlet_temp_degc=t["source_outlet"],
+        sink_inlet_temp_degc=t["sink_inlet"],
+        sink_outlet_temp_degc=t["sink_outlet"],
+        speed_hz=speed,
+    )
+
+
+def _uncertainty(table: _Table) -> dict[str, float]:
+    """Read the standard uncertainties of instruments that differ from their class."""
+    each = table.table("uncertainty")
+    found = {}
+    for name in each.values:
+        if name not in POINTS:
+            each.has(name)
+            each.wrong(
+                name,
+                "is not in the vocabulary",
+                f'did you mean "{nearest(name, tuple(POINTS))}"',
+            )
+            continue
+        unit = "K" if POINTS[name].unit == "degC" else POINTS[name].unit
+        value = each.amount(name, unit, low=0.0, example="0.1 K")
+        if value is not None:
+            found[name] = value
+    return found
+
+
+def _machine(table: _Table, sources: list[Source]) -> Machine | None:
+    name = _id(table)
+    refrigerant = table.text("refrigerant")
+    if not table.has("refrigerant"):
+        table.wrong("refrigerant", "is missing", 'name it, such as "R1234ze(E)"')
+    else:
+        from twin.fluids import check_refrigerant
+
+        complaint = check_refrigerant(refrigerant)
+        if complaint is not None:
+            table.wrong(
+                "refrigerant", complaint, "see the README's list of refrigerants"
+            )
+    compressor = table.word("compressor", Compressor, Compressor.SCREW)
+    plate = _nameplate(table)
+    source = _coolant(table, "source", plate and plate.source_outlet_temp_degc)
+    sink = _coolant(table, "sink", plate and plate.sink_inlet_temp_degc)
+    standby = table.amount("standby_power", "W", 0.0, low=0.0, high=1e6, example="1 kW")
+    highest = table.amount(
+        "sink_outlet_max", "degC", low=-50, high=250, example="80 degC"
+    )
+    lowest = table.amount(
+        "source_inlet_min", "degC", low=-60, high=150, example="15 degC"
+    )
+    cleaning = _money(table, "cleaning_cost", 1500.0)
+    consumers = table.names("consumers")
+    uncertainty = _uncertainty(table)
+    points = _points(table, name, Kind.HEAT_PUMP, sources)
+    table.finish()
+    if plate is None:
+        return None
+    return Machine(
+        id=name,
+        refrigerant=refrigerant,
+        nameplate=plate,
+        compressor=compressor,
+        source=source,
+        sink=sink,
+        points=points,
+        consumers=consumers,
+        sink_outlet_max_degc=highest,
+        source_inlet_min_degc=lowest,
+        standby_power_w=float(standby or 0.0),
+        cleaning_cost_eur=cleaning,
+        uncertainty=uncertainty,
+    )
+
+
+def _exchanger(table: _Table, sources: list[Source]) -> Exchanger:
+    name = _id(table)
+    made = Exchanger(
+        id=name,
+        hot=_coolant(table, "hot", None),
+        cold=_coolant(table, "cold", None),
+        heat_w=table.amount("heat", "W", low=100.0, high=1e9, example="1.2 MW"),
+        cleaning_cost_eur=_money(table, "cleaning_cost", 800.0),
+        uncertainty=_uncertainty(table),
+        points=_points(table, name, Kind.EXCHANGER, sources),
+        station=table.flag("station"),
+    )
+    table.finish()
+    return made
+
+
+def _rejector(table: _Table, sources: list[Source]) -> Rejector:
+    name = _id(table)
+    made = Rejector(
+        id=name,
+        coolant=_coolant(table, "liquid", None),
+        heat_w=table.amount("heat", "W", low=100.0, high=1e9, example="1.5 MW"),
+        points=_points(table, name, Kind.REJECTOR, sources),
+    )
+    table.finish()
+    return made
+
+
+def _consumer(table: _Table, sources: list[Source]) -> Consumer:
+    name = _id(table)
+    made = Consumer(
+        id=name,
+        use=table.word("use", Use, Use.DISTRICT),
+        supply_temp_degc=table.amount(
+            "supply_temp", "degC", low=-40, high=200, example="65 degC"
+        ),
+        demand_heat_w=table.amount("demand", "W", low=0.0, high=1e10, example="1 MW"),
+        heat_price_eur_j=table.amount(
+            "heat_price", "EUR/J", low=0.0, high=1e-6, example="60 EUR/MWh"
+        ),
+        heat_emission_kg_j=table.amount(
+            "heat_emission", "kg/J", low=0.0, high=1e-6, example="0.2 kg/kWh"
+        ),
+        points=_points(table, name, Kind.CONSUMER, sources),
+    )
+    table.finish()
+    return made
+
+
+def _id(table: _Table) -> str:
+    name = table.text("id")
+    if not table.has("id") or not name or not name.isprintable():
+        table.wrong("id", "is missing", 'give every unit a short name, such as "hp1"')
+    return name
+
+
+def _money(table: _Table, name: str, default: float) -> float:
+    found = table.raw(name, default)
+    if isinstance(found, str) and found.replace("EUR", "").strip():
+        try:
+            found = float(found.replace("EUR", "").strip())
+        except ValueError:
+            found = None
+    if isinstance(found, bool) or not isinstance(found, (int, float)) or found < 0:
+        table.wrong(name, "is no amount of money", 'write "1500 EUR"')
+        return default
+    return float(found)
+
+
+def _tariff(table: _Table) -> Tariff:
+    made = Tariff(
+        # Negative electricity prices are real; negative heat prices are typos.
+        electricity_price_eur_j=table.amount(
+            "electricity_price", "EUR/J", low=-1e-6, high=2e-6, example="120 EUR/MWh"
+        ),
+        heat_price_eur_j=table.amount(
+            "heat_price", "EUR/J", low=0.0, high=1e-6, example="60 EUR/MWh"
+        ),
+        electricity_emission_kg_j=table.amount(
+            "electricity_emission", "kg/J", low=0, high=1e-6, example="0.35 kg/kWh"
+        ),
+        heat_emission_kg_j=table.amount(
+            "heat_emission", "kg/J", low=0, high=1e-6, example="0.2 kg/kWh"
+        ),
+        emission_source=table.text("emission_source"),
+    )
+    table.finish()
+    return made
+
+
+def _schedule(table: _Table) -> Schedule:
+    made = Schedule(
+        reference_start=table.moment("reference_start"),
+        reference_length=timedelta(days=table.whole("reference_days", 30, 1, 3660)),
+        every=timedelta(days=table.whole("recalibrate_every_days", 7, 1, 366)),
+        window=timedelta(days=table.whole("window_days", 28, 1, 366)),
+    )
+    table.finish()
+    return made
+
+
+def _maintenance(table: _Table) -> Maintenance | None:
+    time = table.moment("time")
+    if time is None:
+        table.wrong("time", "is missing", "write time = 2026-03-01T08:00:00Z")
+    unit = table.text("unit")
+    action = table.word("action", Action, Action.NOTE)
+    component, note = table.text("component"), table.text("note")
+    table.finish()
+    if time is None:
+        return None
+    return Maintenance(
+        time=time, unit=unit, action=action, component=component, note=note
+    )
+
+
+def _private(
+    path: Path | None, table: _Table, name: str, warn: Callable[..., None]
+) -> None:
+    """Warn of a secret that everybody on the machine can read."""
+    if path is None:
+        return
+    if not path.is_file():
+        table.wrong(name, "is not a file", "put the secret there, readable by us alone")
+    elif path.stat().st_mode & 0o077:
+        warn(
+            table.at(name),
+            str(path),
+            "may be read by other users of this machine",
+            f"chmod 600 {path.name}",
+        )
+
+
+def _mqtt(table: _Table, base: Path, warn: Callable[..., None]) -> Connection:
+    tls = table.table("tls")
+    secret = table.path("password_file", base)
+    _private(secret, table, "password_file", warn)
+    if "password" in table.values:
+        table.has("password")
+        table.values["password"] = "..."  # noqa: S105  it must not be shown
+        table.wrong(
+            "password",
+            "does not belong into this file",
+            "use password_file, or password_env with the name of a variable",
+        )
+    key = tls.path("key_file", base)
+    _private(key, tls, "key_file", warn)
+    made = Connection(
+        host=table.text("host", "127.0.0.1"),
+        port=table.whole("port", 1883, 1, 65535),
+        client_id=table.text("client_id", "hptwin"),
+        username=table.text("username"),
+        password_file=secret,
+        password_env=table.text("password_env"),
+        tls=tls.flag("enabled", default=bool(tls.values)),
+        ca_file=tls.path("ca_file", base),
+        cert_file=tls.path("cert_file", base),
+        key_file=key,
+        allow_plaintext=table.flag("allow_plaintext"),
+    )
+    tls.finish()
+    table.finish()
+    local = made.host.startswith(_LOOPBACK)
+    if not local and not made.encrypted and not made.allow_plaintext:
+        table.wrong(
+            "host",
+            "would be spoken to without encryption",
+            "set [mqtt.tls] ca_file, or allow_plaintext = true if the network is yours",
+        )
+    return made
+
+
+def _archive(table: _Table, base: Path, warn: Callable[..., None]) -> ArchiveConfig:
+    kind = table.text("kind", "parquet")
+    if kind not in ("parquet", "influxdb"):
+        table.wrong("kind", "is no kind of archive", 'write "parquet" or "influxdb"')
+        kind = "parquet"
+    secret = table.path("secret_file", base)
+    _private(secret, table, "secret_file", warn)
+    made = ArchiveConfig(
+        kind=kind,
+        path=table.path("path", base) or base / "hptwin-data" / "archive",
+        url=table.text("url"),
+        database=table.text("database", "hptwin"),
+        org=table.text("org"),
+        username=table.text("username"),
+        secret_file=secret,
+        secret_env=table.text("secret_env"),
+    )
+    table.finish()
+    if kind == "influxdb" and not made.url:
+        table.wrong("url", "is missing", 'write url = "http://127.0.0.1:8086"')
+    return made
+
+
+def _web(table: _Table) -> WebConfig:
+    made = WebConfig(
+        host=table.text("host", "127.0.0.1"), port=table.whole("port", 8080, 0, 65535)
+    )
+    table.finish()
+    if not made.host.startswith(_LOOPBACK):
+        table.wrong(
+            "host",
+            "would show the page to the network, and it has no users yet",
+            'keep "127.0.0.1" and put a proxy with a login in front of it',
+        )
+    return made
+
+
+def _notify(table: _Table, base: Path, warn: Callable[..., None]) -> NotifyConfig:
+    urls = list(table.names("urls"))
+    listed = table.path("urls_file", base)
+    _private(listed, table, "urls_file", warn)
+    if listed is not None and listed.is_file():
+        lines = listed.read_text(encoding="utf-8").splitlines()
+        urls += [line.strip() for line in lines if line.strip() and line[0] != "#"]
+    prefix = table.text("mqtt_prefix", "hptwin")
+    if any(sign in prefix for sign in "+#\x00"):
+        table.wrong("mqtt_prefix", "holds a wildcard", "leave + and # out")
+        prefix = "hptwin"
+    table.finish()
+    return NotifyConfig(urls=tuple(urls), mqtt_prefix=prefix)
+
+
+# Scalars that the environment may set: HPTWIN_MQTT__HOST is [mqtt] host.
+_SETTABLE: Mapping[str, tuple[str, ...]] = {
+    "site": ("name", "timezone"),
+    "mqtt": (
+        "host", "port", "client_id", "username", "password_file", "password_env",
+        "allow_plaintext",
+    ),
+    "archive": (
+        "kind", "path", "url", "database", "org", "username", "secret_file",
+        "secret_env",
+    ),
+    "state": ("dir",),
+    "web": ("host", "port"),
+    "notify": ("urls_file", "mqtt_prefix"),
+}  # fmt: skip
+_OWN = ("HPTWIN_CONFIG",)
+
+
+def variables() -> tuple[str, ...]:
+    """Return every environment variable that is understood."""
+    return (
+        *_OWN,
+        *(
+            f"{ENVIRONMENT}{table}__{key}".upper()
+            for table, keys in _SETTABLE.items()
+            for key in keys
+        ),
+    )
+
+
+def _override(
+    document: dict[str, Any],
+    environ: Mapping[str, str],
+    report: Callable[..., None],
+    secrets: Iterable[str],
+) -> None:
+    known = set(variables())
+    named = set(secrets)
+    for name in sorted(environ):
+        if not name.startswith(ENVIRONMENT) or name in _OWN or name in named:
+            continue
+        if name not in known:
+            near = nearest(name, sorted(known))
+            report(
+                f"environment.{name}",
+                None,
+                "is not a variable of hptwin",
+                f'did you mean "{near}"' if near else "unset it",
+            )
+            continue
+        table, key = name.removeprefix(ENVIRONMENT).lower().split("__", 1)
+        text: Any = environ[name]
+        if key == "port":
+            text = int(text) if text.isdecimal() else text
+        elif key == "allow_plaintext":
+            text = {"true": True, "false": False}.get(text.lower(), text)
+        into = document.setdefault(table, {})
+        if isinstance(into, dict):
+            into[key] = text
+
+
+def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
+    """Read a plant's configuration.
+
+    Parameters
+    ----------
+    path : path
+        The TOML file; paths in it are relative to its folder.
+    environ : mapping, optional
+        Environment variables; ``HPTWIN_MQTT__HOST`` overrides ``[mqtt] host``,
+        and so on for scalars of tables. Members of lists stand in the file only.
+
+    Returns
+    -------
+    Config
+        Everything in SI.
+
+    Raises
+    ------
+    ConfigError
+        If anything in it is wrong, with every problem there is.
+    """
+    path = Path(path)
+    shown = str(path)
+    problems: list[Problem] = []
+    warnings: list[Problem] = []
+
+    def report(key: str, value: Any, sentence: str, remedy: str) -> None:
+        problems.append(Problem(shown, key, _shown(value), sentence, remedy))
+
+    def warn(key: str, value: Any, sentence: str, remedy: str) -> None:
+        warnings.append(Problem(shown, key, _shown(value), sentence, remedy))
+
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        report("", None, "there is no such file", "write one with: hptwin init")
+        raise ConfigError(problems) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        report("", None, f"cannot be read as TOML: {error}", "correct that line")
+        raise ConfigError(problems) from None
+    base = path.resolve().parent
+    secrets = {
+        str(document.get(table, {}).get(key, ""))
+        for table, key in (("mqtt", "password_env"), ("archive", "secret_env"))
+        if isinstance(document.get(table), dict)
+    }
+    _override(document, environ or {}, report, secrets)
+    top = _Table(document, "", report)
+    sources: list[Source] = []
+
+    site = top.table("site")
+    name = site.text("name", "plant")
+    zone = site.text("timezone", "UTC")
+    if zone not in available_timezones():
+        near = nearest(zone, sorted(available_timezones()))
+        site.wrong("timezone", "is not a time zone", f'did you mean "{near or "UTC"}"')
+        zone = "UTC"
+    ZoneInfo(zone)
+    site_points = _points(site, Plant.SITE, Kind.SITE, sources)
+    site.finish()
+
+    def each(kind: str, made: Callable[[_Table], Any]) -> tuple[Any, ...]:
+        found = top.raw(kind, [])
+        if not isinstance(found, list) or not all(isinstance(x, dict) for x in found):
+            top.wrong(kind, "is not a list of tables", f"write [[{kind}]] for each one")
+            return ()
+        tables = [
+            _Table(values, f"{kind}.{values.get('id', index)}", report)
+            for index, values in enumerate(found)
+        ]
+        return tuple(x for x in (made(table) for table in tables) if x is not None)
+
+    plant = Plant(
+        name=name,
+        timezone=zone,
+        machines=each("heat_pump", lambda t: _machine(t, sources)),
+        exchangers=each("exchanger", lambda t: _exchanger(t, sources)),
+        rejectors=each("rejector", lambda t: _rejector(t, sources)),
+        consumers=each("consumer", lambda t: _consumer(t, sources)),
+        site_points=site_points,
+        tariff=_tariff(top.table("tariff")),
+        maintenance=tuple(
+            sorted(each("maintenance", _maintenance), key=lambda entry: entry.time)
+        ),
+        schedule=_schedule(top.table("schedule")),
+    )
+    mqtt = _mqtt(top.table("mqtt"), base, warn)
+    archive = _archive(top.table("archive"), base, warn)
+    web = _web(top.table("web"))
+    notify = _notify(top.table("notify"), base, warn)
+    state = top.table("state")
+    state_dir = state.path("dir", base) or base / "hptwin-data"
+    state.finish()
+    top.finish()
+    _cross_check(plant, report)
+    if not document.get("heat_pump"):
+        report("heat_pump", None, "there is none", "describe one in [[heat_pump]]")
+    if problems:
+        raise ConfigError(problems)
+    return Config(
+        file=path,
+        plant=plant,
+        sources=tuple(sources),
+        mqtt=mqtt,
+        archive=archive,
+        web=web,
+        notify=notify,
+        state_dir=state_dir,
+        warnings=tuple(warnings),
+    )
+
+
+def _cross_check(plant: Plant, report: Callable[..., None]) -> None:
+    """Check what no table can check alone: names that refer to other tables."""
+    ids = [device.id for device in plant.units()]
+    for name in sorted({x for x in ids if ids.count(x) > 1}):
+        report(name, None, "is the id of more than one unit", "give each its own")
+    if Plant.SITE in ids:
+        report(
+            Plant.SITE, None, "is taken as an id", "it names the site; choose another"
+        )
+    consumers = [consumer.id for consumer in plant.consumers]
+    for machine in plant.machines:
+        for name in machine.consumers:
+            if name not in consumers:
+                near = nearest(name, consumers)
+                report(
+                    f"heat_pump.{machine.id}.consumers",
+                    name,
+                    "is no consumer of this plant",
+                    f'did you mean "{near}"' if near else "describe it in [[consumer]]",
+                )
+    for entry in plant.maintenance:
+        if entry.unit not in ids:
+            near = nearest(entry.unit, ids)
+            report(
+                "maintenance.unit",
+                entry.unit,
+                "is no unit of this plant",
+                f'did you mean "{near}"' if near else "name one of its ids",
+            )
+
+
+def _shown(value: Any) -> str:
+    if value is None or isinstance(value, (dict, list)):
+        return ""
+    return f'"{value}"' if isinstance(value, str) else str(value)

@@ -100,6 +100,12 @@ class Rules:
     ----------
     least_share
         Rejection below this share of the machines' capacity is no rejection. [1]
+    least_shortage
+        Demand is met when no more than this share of the delivered heat is
+        short: two heat meters never agree better. [1]
+    full_lift
+        A return is too hot when 1.2 times the nominal flow could carry no more
+        than this share of the capacity up to the consumer's temperature. [1]
     flow_uncertainty
         Standard uncertainty of a flow meter, of its reading. [1]
     pair_uncertainty_k
@@ -114,6 +120,8 @@ class Rules:
     """
 
     least_share: float = 0.02
+    least_shortage: float = 0.01
+    full_lift: float = 0.5
     flow_uncertainty: float = 0.02
     pair_uncertainty_k: float = 0.1
     full_running: float = 0.9
@@ -430,9 +438,12 @@ class _State:
     running: Array
     reached: dict[str, Flags] = field(default_factory=dict)
     in_reach: Flags = field(default_factory=lambda: np.zeros(0, bool))
+    evidence: dict[Cause, Flags] = field(default_factory=dict)
+    proved: Flags = field(default_factory=lambda: np.zeros(0, bool))
     offered: Array = field(default_factory=lambda: np.zeros(0))
     returned: Array = field(default_factory=lambda: np.zeros(0))
     needed: Array = field(default_factory=lambda: np.zeros(0))
+    potential: Array = field(default_factory=lambda: np.zeros(0))
     taken: Array = field(default_factory=lambda: np.zeros(0))
     beyond_reach: Array = field(default_factory=lambda: np.zeros(0))
 
@@ -480,8 +491,13 @@ def _state(
     )
 
 
-def _evidence(state: _State, rules: Rules) -> dict[Cause, Flags]:
-    """Which causes the instruments speak for; several may, the first one counts."""
+_HALF_A_DAY = 72  # intervals of ten minutes
+
+
+def _evidence(
+    state: _State, rules: Rules, told: pd.DataFrame | None
+) -> tuple[dict[Cause, Flags], Flags]:
+    """Which causes the instruments speak for, and where one is surely its own."""
     machine, columns, plate = state.machine, state.columns, state.machine.nameplate
     running = state.running
     runs = running > 0.5
@@ -508,13 +524,19 @@ def _evidence(state: _State, rules: Rules) -> dict[Cause, Flags]:
         if coldest is not None
         else np.zeros(len(running), bool)
     )
+    wet = runs | (sink_flow > 0.3 * sink_nominal)
+    # A machine locked out by its return stands without flow: what it last felt
+    # counts for half a day, then what the consumer sends back.
+    felt = pd.Series(np.where(wet, sink_in, np.nan)).ffill(limit=_HALF_A_DAY)
+    back = np.where(felt.notna(), felt, state.returned)
+    goal = np.where(
+        np.isfinite(state.needed), state.needed, columns["sink_setpoint_degc"]
+    )
+    carried = 1.2 * 4180.0 * sink_nominal * (goal - back)
+    evidence[Cause.SINK_HOT] = carried < rules.full_lift * state.capacity
     hottest = machine.sink_outlet_max_degc
-    if hottest is None:
-        evidence[Cause.SINK_HOT] = np.zeros(len(running), bool)
-    else:
-        wet = runs | (sink_flow > 0.3 * sink_nominal)
-        back = np.where(wet & np.isfinite(sink_in), sink_in, state.returned)
-        evidence[Cause.SINK_HOT] = (back > hottest - rules.lift_margin_k) | (
+    if hottest is not None:
+        evidence[Cause.SINK_HOT] |= (back > hottest - rules.lift_margin_k) | (
             runs & (sink_out > hottest - 0.5)
         )
 
@@ -555,23 +577,23 @@ def _evidence(state: _State, rules: Rules) -> dict[Cause, Flags]:
     slow = slow & (running >= rules.full_running)
     low = columns["sink_setpoint_degc"] < state.needed - 1.0
     evidence[Cause.CONTROL] = idle | slow | low
-    return evidence
-
-
-def _causes(
-    state: _State,
-    missed: Array,
-    rules: Rules,
-    told: pd.DataFrame | None,
-) -> dict[Cause, Array]:
-    """Share the missed heat of one machine out: one cause each, as sure as known."""
-    evidence = _evidence(state, rules)
     if told is not None:
         for cause in Cause:
             if cause.value in told:
-                flags = told[cause.value].reindex(state.columns.frame.index)
-                true = flags.astype(float).fillna(0.0).to_numpy() > 0.5
+                said = told[cause.value].reindex(columns.frame.index)
+                true = said.astype(float).fillna(0.0).to_numpy() > 0.5
                 evidence[cause] = evidence.get(cause, np.zeros(len(true), bool)) | true
+    # Part load and standstill may be a neighbour's fault; the rest is its own.
+    proved = low.copy()
+    for cause, flags in evidence.items():
+        if cause is not Cause.CONTROL:
+            proved |= flags
+    return evidence, proved
+
+
+def _causes(state: _State, missed: Array, rules: Rules) -> dict[Cause, Array]:
+    """Share the missed heat of one machine out: one cause each, as sure as known."""
+    evidence = state.evidence
     left = np.ones(len(missed), bool)
     shares: dict[Cause, Array] = {}
     for cause in Cause:
@@ -760,8 +782,9 @@ def account(
 
     Several machines that feed the same consumer share the work: what could
     have been delivered besides is laid to them in proportion to the reference
-    capacity that each left idle, so a machine that runs flat out is never
-    blamed for its tripped neighbour. Groups with consumers of their own share
+    capacity that each left idle, first to those with a fault of their own, so
+    that one that follows its share is not blamed for its tripped neighbour.
+    Their potential is shared by capacity. Groups with consumers of their own share
     the rejected heat in proportion to what each could have used.
 
     Parameters
@@ -838,7 +861,11 @@ def account(
     }
     groups = _groups(plant)
     for machine in plant.machines:
-        _reach(plant, states[machine.id], frames, on_grid, times)
+        state = states[machine.id]
+        _reach(plant, state, frames, on_grid, times)
+        state.evidence, state.proved = _evidence(
+            state, rules, (evidence or {}).get(machine.id)
+        )
 
     size = _sum(
         [
@@ -853,7 +880,8 @@ def account(
     )
     counted = thrown > np.maximum(2.0 * doubt, rules.least_share * size)
     wants = [
-        _Want(machines, consumers, states, demands, n) for machines, consumers in groups
+        _Want(machines, consumers, states, demands, n, rules.least_shortage)
+        for machines, consumers in groups
     ]
 
     # First what machines within their envelope could have taken, then the rest.
@@ -888,10 +916,9 @@ def account(
         judged &= want.known
     for machines, consumers in groups:
         worth = _worth(plant, consumers, demands, on_grid[Plant.SITE], fan)
+        _share_potential([states[machine.id] for machine in machines])
         for machine in machines:
-            own = _line(
-                states[machine.id], worth, rules, (evidence or {}).get(machine.id)
-            )
+            own = _line(states[machine.id], worth, rules)
             for name, values in own.items():
                 totals[name] += np.where(gap, 0.0, values)
             lines.append((machine.id, own))
@@ -990,6 +1017,7 @@ class _Want:
         states: Mapping[str, _State],
         demands: Mapping[str, Array],
         n: int,
+        least: float,
     ) -> None:
         self.states = [states[machine.id] for machine in machines]
         sink = np.nan_to_num(_sum([one.sink for one in self.states], n))
@@ -1006,7 +1034,9 @@ class _Want:
             near += np.where(within, want, 0.0)
         self.known = known
         self.open_demand = np.where(known, np.maximum(total - sink, 0.0), np.inf)
-        near_left = np.where(known, np.maximum(near - sink, 0.0), 0.0)
+        short = total - sink > least * np.maximum(sink, 0.0)
+        self.open_demand = np.where(short | ~known, self.open_demand, 0.0)
+        near_left = np.where(known & short, np.maximum(near - sink, 0.0), 0.0)
         all_left = np.where(known, self.open_demand, 0.0)
 
         spare = {one.machine.id: one.spare for one in self.states}
@@ -1014,7 +1044,17 @@ class _Want:
             one.machine.id: np.where(one.in_reach, spare[one.machine.id], 0.0)
             for one in self.states
         }
-        self._wish: dict[str, dict[str, Array]] = {"taken": _split(inside, near_left)}
+        proved = {
+            one.machine.id: np.where(one.proved, inside[one.machine.id], 0.0)
+            for one in self.states
+        }
+        sure = _split(proved, near_left)
+        rest = np.maximum(near_left - _sum(list(sure.values()), n), 0.0)
+        unsure = {name: inside[name] - proved[name] for name in inside}
+        more = _split(unsure, rest)
+        self._wish: dict[str, dict[str, Array]] = {
+            "taken": {name: sure[name] + more[name] for name in inside}
+        }
         first = _sum(list(self._wish["taken"].values()), n)
         outside = {
             name: spare[name] - part for name, part in self._wish["taken"].items()
@@ -1054,6 +1094,28 @@ class _Want:
         }
 
 
+def _share_potential(states: Sequence[_State]) -> None:
+    """Give each machine of a group its share of their potential, by capacity."""
+    n = len(states[0].sink)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        besides = [
+            np.where(one.taken > 0.0, one.taken / one.source_share, 0.0)
+            for one in states
+        ]
+    whole = _sum([one.sink for one in states], n) + _sum(besides, n)
+    able = [
+        np.where(
+            np.isfinite(one.capacity), one.capacity, one.machine.nameplate.sink_heat_w
+        )
+        for one in states
+    ]
+    total = _sum(able, n)
+    for one, part in zip(states, able, strict=True):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            share = np.where(total > 0.0, part / total, 1.0 / len(states))
+        one.potential = whole * share
+
+
 def _split(parts: Mapping[str, Array], limit: Array) -> dict[str, Array]:
     """Share a limit out in proportion to the parts, to none more than its own."""
     total = _sum(list(parts.values()), len(limit))
@@ -1062,9 +1124,7 @@ def _split(parts: Mapping[str, Array], limit: Array) -> dict[str, Array]:
     return {name: factor * part for name, part in parts.items()}
 
 
-def _line(
-    state: _State, worth: Worth, rules: Rules, told: pd.DataFrame | None
-) -> dict[str, Array]:
+def _line(state: _State, worth: Worth, rules: Rules) -> dict[str, Array]:
     """One machine's own accounts, as powers; in W."""
     with np.errstate(divide="ignore", invalid="ignore"):
         delivered = np.where(state.taken > 0.0, state.taken / state.source_share, 0.0)
@@ -1072,13 +1132,13 @@ def _line(
     dear = (state.taken > 0.0) & (gain < 0.0)
     missed = np.where(dear, 0.0, delivered)
     source = np.where(dear, 0.0, state.taken)
-    shares = _causes(state, missed, rules, told)
+    shares = _causes(state, missed, rules)
     own = {
         "recovered_j": state.source,
         "delivered_j": state.sink,
         "uneconomic_j": np.where(dear, state.taken, 0.0),
         "out_of_reach_j": state.beyond_reach,
-        "potential_j": state.sink + delivered,
+        "potential_j": state.potential,
         "missed_j": source,
         "missed_delivered_j": missed,
     }
@@ -1336,14 +1396,17 @@ def findings(
     now: datetime,
     *,
     window: timedelta = timedelta(days=7),
+    quiet: timedelta = timedelta(days=2),
     least: float = 0.02,
 ) -> list[Finding]:
     """Say what keeps being missed, and why, as seen at ``now``.
 
     A unit and cause are worth a finding when they miss more than ``least`` of
-    the unit's potential over the last ``window``. The affected period reaches
-    from the first missed interval that no quiet ``window`` separates from
-    now, to the last; the size is the part of the potential missed in it.
+    the unit's potential over the last ``window``. The affected period is the
+    worst stretch that reaches into the window, from its first missed interval to
+    its last, with no ``quiet`` between; the size is the part of the unit's
+    potential missed in it, so that machine's share of what could have been
+    delivered.
 
     Parameters
     ----------
@@ -1354,7 +1417,9 @@ def findings(
     now : datetime
         Aware; later lines are not looked at.
     window : timedelta
-        Over which a cause must matter, and the quiet that ends a case.
+        Over which a cause must matter.
+    quiet : timedelta
+        So long without a missed interval ends a stretch.
     least : float
         Least share of the potential. [1]
 
@@ -1372,6 +1437,7 @@ def findings(
     moment = pd.Timestamp(now)
     seen = ledger[ledger["time"] <= moment]
     step = _step(ledger)
+    pause = pd.Timedelta(quiet)
     made: list[Finding] = []
     for unit, cause, rows, part in _missed_rows(seen):
         times = pd.DatetimeIndex(rows["time"])
@@ -1382,17 +1448,22 @@ def findings(
         potential = float(lately["potential_j"].sum())
         if not recent.any() or delivered[recent].sum() < least * potential:
             continue
-        quiet = np.flatnonzero(np.diff(times.to_numpy()) > np.timedelta64(window))
-        first = int(quiet[-1]) + 1 if len(quiet) else 0
-        since, until = times[first] - step, times[-1]
+        cuts = np.flatnonzero(np.diff(times.to_numpy()) > np.timedelta64(pause)) + 1
+        stretches = [
+            slice(first, last)
+            for first, last in pairwise([0, *(int(cut) for cut in cuts), len(times)])
+            if recent[last - 1]
+        ]
+        case = max(stretches, key=lambda one: float(delivered[one].sum()))
+        since, until = times[case][0] - step, times[case][-1]
         span = own[(own["time"] > since) & (own["time"] <= until)]
-        mine = delivered[first:]
-        eur = part[first:] * rows["missed_eur"].to_numpy()[first:]
-        kg = part[first:] * rows["missed_kg"].to_numpy()[first:]
+        mine = delivered[case]
+        eur = part[case] * rows["missed_eur"].to_numpy()[case]
+        kg = part[case] * rows["missed_kg"].to_numpy()[case]
         days = max((until - since) / pd.Timedelta(days=1), step / pd.Timedelta(days=1))
         total = float(span["potential_j"].sum())
         size = float(mine.sum()) / total
-        spread = _spread(rows.iloc[first:], total)
+        spread = _spread(rows.iloc[case], total)
         made.append(
             Finding(
                 unit=unit,
@@ -1428,9 +1499,9 @@ def findings(
 
 def _spread(rows: pd.DataFrame, total: float) -> float:
     """Half the 95 % interval of a missed share."""
-    potential = float(rows["potential_j"].sum())
     sink = float(rows["delivered_j"].sum())
-    bias = np.hypot(CAPACITY_UNCERTAINTY * potential, METER_UNCERTAINTY * sink)
+    could = sink + float(rows["missed_delivered_j"].sum())
+    bias = np.hypot(CAPACITY_UNCERTAINTY * could, METER_UNCERTAINTY * sink)
     return float(1.96 * bias / total)
 
 

@@ -532,6 +532,51 @@ def test_machines_share_the_work():
     assert line(ledger, "hp2")["missed_unavailable_j"] == pytest.approx(STEP_S * 300e3)
 
 
+def test_a_fault_of_its_own_comes_before_part_load():
+    """Two at half load, one starved: what the other could make up is not its fault."""
+    plant = replace(PLANT, machines=(HP1, HP2))
+    frames = site(sink=200e3, demand=600e3, hp={"compressor_speed_hz": 25.0})
+    frames["hp2"] = machine(
+        sink=200e3,
+        compressor_speed_hz=25.0,
+        sink_flow_m3_s=0.003,
+        sink_outlet_temp_degc=66.0,
+    )
+    ledger = account(plant, frames)
+
+    assert line(ledger, "hp1")["missed_j"] == 0.0
+    assert line(ledger, "hp2")["missed_hydraulics_j"] == pytest.approx(STEP_S * 150e3)
+
+
+def test_potential_is_shared_by_capacity():
+    """Each of two equal machines has half of what both could have delivered."""
+    plant = replace(PLANT, machines=(HP1, HP2))
+    frames = site(sink=300e3, demand=500e3)
+    frames["hp2"] = machine(available=0.0)
+    ledger = account(plant, frames)
+
+    assert line(ledger, "hp1")["potential_j"] == pytest.approx(STEP_S * 250e3)
+    assert line(ledger, "hp2")["potential_j"] == pytest.approx(STEP_S * 250e3)
+    assert line(ledger)["potential_j"] == pytest.approx(STEP_S * 500e3)
+
+
+def test_two_meters_that_nearly_agree_miss_nothing():
+    """A shortage of half a per cent is the meters'; of five per cent it is ours."""
+    near = line(account(PLANT, site(sink=300e3, demand=301.5e3)))
+    far = line(account(PLANT, site(sink=300e3, demand=315e3)))
+
+    assert near["missed_j"] == 0.0
+    assert near["no_demand_j"] == pytest.approx(STEP_S * 300e3)
+    assert far["missed_delivered_j"] == pytest.approx(STEP_S * 15e3)
+
+
+def test_a_return_too_hot_for_the_lift_is_named():
+    """Four kelvin to the consumer's 60 degC: the flow cannot carry the heat."""
+    hot = site(sink=100e3, hp={"sink_inlet_temp_degc": 56.0}, supply_setpoint_degc=60.0)
+
+    assert line(account(PLANT, hot))["missed_sink_hot_j"] > 0.0
+
+
 def test_cdu_heat_is_it_heat_and_a_station_s_is_not():
     """The basis is named; a heat-network station moves no IT heat."""
     plant = replace(

@@ -27,7 +27,8 @@ from twin.simulate import (
     simulate,
     write,
 )
-from twin.simulate.export import field, topic
+from twin.simulate.export import field
+from twin.simulate.gateway import topic
 from twin.simulate.instruments import measure
 from twin.units import conversion
 
@@ -63,9 +64,11 @@ def _faulty() -> Simulation:
     return simulate(
         _plant(
             Fault(unit="hp1", kind=FaultKind.CONDENSER_FOULING, start=_at(0), size=0.2),
-            Fault(unit="cdu1", kind=FaultKind.EXCHANGER_FOULING, start=_at(1), size=0.15),
+            Fault(unit="cdu1", kind=FaultKind.EXCHANGER_FOULING, start=_at(1),
+                  size=0.15),
             Fault(unit="hp2", kind=FaultKind.OVERRIDE, start=_at(2), end=_at(3)),
-            Fault(unit="hp1", kind=FaultKind.SINK_HOT, start=_at(4), end=_at(5), size=14),
+            Fault(unit="hp1", kind=FaultKind.SINK_HOT, start=_at(4), end=_at(5),
+                  size=14),
             sensors="perfect",
         )
     )  # fmt: skip
@@ -468,7 +471,7 @@ def test_the_demo_tells_its_story() -> None:
         ("hp2", "missed_recovery", "override"),
         ("hp1", "missed_recovery", "sink_hot"),
     }
-    assert 0.19 < planted["hp1", "fouling", "condenser"]["size"] < 0.26
+    assert 0.22 < planted["hp1", "fouling", "condenser"]["size"] < 0.28
     assert 0.03 < planted["hp2", "cop_degradation", "compressor"]["size"] < 0.06
     new = made.scenario.start + made.scenario.reference_length
     for unit in ("hp1", "hp2"):

@@ -9,7 +9,8 @@ put there itself.
     machine     the heat pump, solved for all times at once
     plant       the season: slowness, truth, what was missed
     instruments what is measured of it
-    export      messages, files, plant.toml
+    gateway     field names and units, plant.toml
+    export      messages, files
 """
 
 from twin.simulate.export import messages, write

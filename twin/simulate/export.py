@@ -1,8 +1,4 @@
-"""The simulated plant as its neighbours see it: messages, files, plant.toml.
-
-A gateway speaks in field units and short names; the configuration written here
-maps them back, so that what is read again is what was measured.
-"""
+"""The simulated plant as its neighbours see it: messages and files."""
 
 from __future__ import annotations
 
@@ -15,70 +11,17 @@ import numpy as np
 import pandas as pd
 
 from twin.points import POINTS
+from twin.simulate.gateway import FIELD, topic
 from twin.units import conversion
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from twin.simulate.machine import Build
     from twin.simulate.plant import Simulation
-    from twin.simulate.scenario import Scenario
 
     Array = NDArray[np.float64]
-
-# point -> the gateway's name for it, its unit there, and its decimals
-FIELD: Mapping[str, tuple[str, str, int]] = {
-    "source_inlet_temp_degc": ("t_src_in", "degC", 2),
-    "source_outlet_temp_degc": ("t_src_out", "degC", 2),
-    "sink_inlet_temp_degc": ("t_snk_in", "degC", 2),
-    "sink_outlet_temp_degc": ("t_snk_out", "degC", 2),
-    "source_flow_m3_s": ("v_src", "m3/h", 3),
-    "sink_flow_m3_s": ("v_snk", "m3/h", 3),
-    "compressor_power_w": ("p_el", "kW", 3),
-    "compressor_speed_hz": ("n", "Hz", 2),
-    "compressor_running": ("run", "1", 0),
-    "suction_pressure_pa": ("p_suc", "bar(g)", 4),
-    "compressor_discharge_pressure_pa": ("p_dis", "bar(g)", 4),
-    "suction_temp_degc": ("t_suc", "degC", 2),
-    "compressor_discharge_temp_degc": ("t_dis", "degC", 2),
-    "liquid_temp_degc": ("t_liq", "degC", 2),
-    "source_pump_power_w": ("p_pump_src", "kW", 3),
-    "sink_pump_power_w": ("p_pump_snk", "kW", 3),
-    "sink_setpoint_degc": ("t_snk_set", "degC", 1),
-    "available": ("avail", "1", 0),
-    "manual_override": ("manual", "1", 0),
-    "compressor_energy_j": ("e_el", "MWh", 3),
-    "sink_energy_j": ("e_snk", "MWh", 3),
-    "hot_inlet_temp_degc": ("t_hot_in", "degC", 2),
-    "hot_outlet_temp_degc": ("t_hot_out", "degC", 2),
-    "cold_inlet_temp_degc": ("t_cold_in", "degC", 2),
-    "cold_outlet_temp_degc": ("t_cold_out", "degC", 2),
-    "hot_flow_m3_s": ("v_hot", "m3/h", 3),
-    "cold_flow_m3_s": ("v_cold", "m3/h", 3),
-    "hot_pressure_drop_pa": ("dp_hot", "kPa", 3),
-    "cold_pressure_drop_pa": ("dp_cold", "kPa", 3),
-    "rejector_inlet_temp_degc": ("t_in", "degC", 2),
-    "rejector_outlet_temp_degc": ("t_out", "degC", 2),
-    "rejector_flow_m3_s": ("v", "m3/h", 3),
-    "rejected_heat_w": ("q", "kW", 2),
-    "fan_power_w": ("p_fan", "kW", 3),
-    "demand_heat_w": ("q_demand", "kW", 2),
-    "delivered_heat_w": ("q", "kW", 2),
-    "supply_setpoint_degc": ("t_set", "degC", 1),
-    "supply_temp_degc": ("t_sup", "degC", 2),
-    "return_temp_degc": ("t_ret", "degC", 2),
-    "it_power_w": ("p_it", "kW", 2),
-    "site_power_w": ("p_site", "kW", 2),
-    "outdoor_temp_degc": ("t_out", "degC", 2),
-    "electricity_price_eur_j": ("price", "EUR/MWh", 3),
-}
-
-
-def topic(unit: str) -> str:
-    """Return the topic that a unit's gateway publishes on."""
-    return f"dc/sim/{unit}"
 
 
 @cache
@@ -188,12 +131,3 @@ def write(simulation: Simulation, folder: Path, *, csv: bool = False) -> list[Pa
     written.append(folder / "truth.parquet")
     truth_table(simulation).to_parquet(written[-1], index=False)
     return written
-
-
-def plant_toml(
-    scenario: Scenario,
-    builds: Mapping[str, Build],
-    frames: Mapping[str, pd.DataFrame],
-) -> str:
-    """Return the configuration of a simulated plant."""
-    return ""

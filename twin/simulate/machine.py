@@ -30,8 +30,9 @@ if TYPE_CHECKING:
 ROOM_DEGC = 24.0
 KELVIN = 273.15
 _CHUNK = 8192
-_TOLERANCE = 1e-9
-_ITERATIONS = 40
+_TOLERANCE = 1e-8
+_ITERATIONS = 60
+_RENEW = 8  # steps that a slope may serve
 _BOIL_CELLS = 4
 _DESUPERHEAT_CELLS = 2
 _CONDENSE_CELLS = 4
@@ -417,6 +418,24 @@ def size(refrigerant: str, rating: Rating, **changes: float) -> Build:
     return build
 
 
+def rated_power(build: Build) -> float:
+    """Return the electrical power at the rated point [W]."""
+    rating = build.rating
+    duty = Duty(
+        *(
+            np.array([value])
+            for value in (
+                rating.source_inlet_temp_degc,
+                rating.sink_inlet_temp_degc,
+                build.source_capacity_w_k,
+                build.sink_capacity_w_k,
+                rating.sink_heat_w,
+            )
+        )
+    )
+    return float(run(build, duty, Wear.none(1))["compressor_power_w"][0])
+
+
 def run(build: Build, duty: Duty, wear: Wear) -> Outcome:
     """Return what the machine does in a steady state, row by row.
 
@@ -490,36 +509,51 @@ def _newton(
         last = np.where(fix, x[2] - hold, heat / d.sink_heat_w - 1.0)
         return np.concatenate([pair, last[None]])
 
+    d, w, x, hold, fix = duty, wear, unknown.copy(), held, fixed
+    f = misfit(x, d, w, hold, fix)
+    inverse = np.zeros((rows, 3, 3))
+    age = np.full(rows, _RENEW)
     for _ in range(_ITERATIONS):
-        if not len(left):
-            break
-        d, w, x = duty.take(left), wear.take(left), unknown[:, left]
-        hold, fix = held[left], fixed[left]
-        f = misfit(x, d, w, hold, fix)
         good = np.abs(f).max(axis=0) < _TOLERANCE
+        unknown[:, left] = x
         done[left[good]] = True
         if good.any():
             keep = ~good
             left, x, f = left[keep], x[:, keep], f[:, keep]
-            if not len(left):
-                break
             d, w, hold, fix = d.take(keep), w.take(keep), hold[keep], fix[keep]
-        jacobian = np.empty((len(left), 3, 3))
-        for k in range(3):
-            moved = x.copy()
-            moved[k] += steps[k]
-            jacobian[:, :, k] = ((misfit(moved, d, w, hold, fix) - f) / steps[k]).T
-        determinant = np.linalg.det(jacobian)
-        lost = ~np.isfinite(determinant) | (np.abs(determinant) < 1e-12)
-        jacobian[lost] = np.eye(3)
-        move = -np.linalg.solve(jacobian, f.T[:, :, None])[:, :, 0].T
-        move[:, lost] = np.nan
-        scale = np.min(most / np.maximum(np.abs(move), most), axis=0)
-        x = x + move * scale
+            inverse, age = inverse[keep], age[keep]
+        if not len(left):
+            break
+        old = np.flatnonzero(age >= _RENEW)
+        if len(old):
+            at, fo = x[:, old], f[:, old]
+            do, wo, ho, io = d.take(old), w.take(old), hold[old], fix[old]
+            jacobian = np.empty((len(old), 3, 3))
+            for k in range(3):
+                moved = at.copy()
+                moved[k] += steps[k]
+                jacobian[:, :, k] = ((misfit(moved, do, wo, ho, io) - fo) / steps[k]).T
+            determinant = np.linalg.det(jacobian)
+            lost = ~np.isfinite(determinant) | (np.abs(determinant) < 1e-12)
+            jacobian[lost] = np.eye(3)
+            inverse[old] = np.linalg.inv(jacobian)
+            age[old] = 0
+        move = -np.einsum("nij,jn->in", inverse, f)
+        move = move * np.min(most / np.maximum(np.abs(move), most), axis=0)
         # the vapour must stay vapour, the liquid below its critical point
-        x[0] = np.clip(x[0], fluid.low, 64.0)
-        x[1] = np.clip(x[1], x[0] + 3.0, fluid.high)
-        x[2] = np.clip(x[2], 0.1, 3.0)
-        unknown[:, left] = x
-        left = left[~lost]
+        to = x + move
+        to[0] = np.clip(to[0], fluid.low, 64.0)
+        to[1] = np.clip(to[1], to[0] + 3.0, fluid.high)
+        to[2] = np.clip(to[2], 0.1, 3.0)
+        new = misfit(to, d, w, hold, fix)
+        # Broyden's update, and a fresh slope where it does not help
+        went, gave = to - x, new - f
+        guess = np.einsum("nij,jn->in", inverse, gave)
+        along = np.einsum("in,nij->jn", went, inverse)
+        scale = np.einsum("in,in->n", went, guess)
+        scale = np.where(np.abs(scale) > 1e-30, scale, np.inf)
+        inverse += np.einsum("in,jn->nij", (went - guess) / scale, along)
+        better = np.abs(new).max(axis=0) < 0.3 * np.abs(f).max(axis=0)
+        age = np.where(better, age + 1, _RENEW)
+        x, f = to, new
     return unknown, done

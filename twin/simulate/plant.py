@@ -17,12 +17,18 @@ import pandas as pd
 from twin.finding import FindingKind
 from twin.simulate import machine, media
 from twin.simulate.boundary import Boundary, boundary
+from twin.simulate.gateway import plant_toml
 from twin.simulate.instruments import measure
 from twin.simulate.loops import SPREAD_K, WATER, Loops, loops, wear
 from twin.simulate.machine import ROOM_DEGC, Build, Outcome
 from twin.simulate.scenario import (
     CAUSES,
+    CDU,
+    CONSUMER,
+    COOLER,
     OPERATION,
+    RATED_HZ,
+    SITE,
     Fault,
     FaultKind,
     Scenario,
@@ -37,11 +43,6 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     Flags = NDArray[np.bool_]
 
-RATED_HZ = 50.0
-HEAT_PRICE_EUR_J = 72.0 / 3.6e9
-ELECTRICITY_KG_J = 0.32 / 3.6e6
-HEAT_KG_J = 0.21 / 3.6e6
-CDU, COOLER, CONSUMER, SITE = "cdu1", "cooler1", "network", "site"
 
 _LIQUID_LAG_S = {"source": 150.0, "sink": 210.0}
 _REFRIGERANT_LAG_S = 60.0
@@ -96,18 +97,18 @@ class Simulation:
         of COP is that of the last week at equal heat, named after the wear that
         costs most. A missed recovery is the share of what the unit would have
         delivered. A sensor's is the fault's own size.
-    plant_toml
-        The configuration of exactly this plant.
     builds
         How each machine is made.
+    plant_toml
+        The configuration of exactly this plant, as its operator would write it.
     """
 
     scenario: Scenario
     frames: Mapping[str, pd.DataFrame]
     truth: Mapping[str, pd.DataFrame]
     planted: tuple[Mapping[str, Any], ...]
-    plant_toml: str
     builds: Mapping[str, Build]
+    plant_toml: str
 
 
 def simulate(scenario: Scenario) -> Simulation:
@@ -119,8 +120,6 @@ def simulate(scenario: Scenario) -> Simulation:
         If the scenario names a unit, refrigerant or instrument there is not, or
         its length is no whole number of steps.
     """
-    from twin.simulate.export import plant_toml
-
     _check(scenario)
     conditions = boundary(scenario)
     builds = {unit.id: _build(unit) for unit in scenario.machines}
@@ -145,7 +144,7 @@ def simulate(scenario: Scenario) -> Simulation:
     planted = _planted(scenario, conditions, made, clean, truth)
     seen = {unit: measure(scenario, unit, frame) for unit, frame in frames.items()}
     return Simulation(
-        scenario, seen, truth, planted, plant_toml(scenario, builds, seen), builds
+        scenario, seen, truth, planted, builds, plant_toml(scenario, builds, seen)
     )
 
 

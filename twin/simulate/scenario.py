@@ -22,6 +22,12 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
+RATED_HZ = 50.0
+HEAT_PRICE_EUR_J = 72.0 / 3.6e9
+ELECTRICITY_KG_J = 0.32 / 3.6e6
+HEAT_KG_J = 0.21 / 3.6e6
+CDU, COOLER, CONSUMER, SITE = "cdu1", "cooler1", "network", "site"
+
 
 class FaultKind(StrEnum):
     """What can go wrong, and what its ``size`` then means."""
@@ -246,7 +252,8 @@ class Scenario:
 
 
 def _demo(days: int, seed: int) -> Scenario:
-    start = datetime(2025, 10, 1, tzinfo=UTC)
+    # the first four weeks see the loads of the whole heating season
+    start = datetime(2025, 11, 12, tzinfo=UTC)
 
     def day(share: float) -> datetime:
         """Whole hours at a share of the horizon, so that any length tells it all."""
@@ -257,10 +264,11 @@ def _demo(days: int, seed: int) -> Scenario:
         start=start,
         length=timedelta(days=days),
         seed=seed,
+        demand_heat_w=1.1e6,
         reference_length=timedelta(days=max(14, round(days * 28 / 120))),
         faults=(
             Fault(unit="hp1", kind=FaultKind.CONDENSER_FOULING, start=day(40),
-                  size=0.25, shape="linear"),
+                  size=0.30, shape="linear"),
             Fault(unit="hp2", kind=FaultKind.ISENTROPIC_LOSS, start=day(60), size=0.06),
             Fault(unit="cdu1", kind=FaultKind.EXCHANGER_FOULING, start=day(45),
                   size=0.15, shape="linear", end=day(80)),

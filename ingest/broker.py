@@ -359,10 +359,10 @@ class Subscriber:
         reason: object,
         properties: object,
     ) -> None:
-        was = self._connected
-        self._new_epoch(connected=False)
-        if was and self._client is not None:
+        # The reason first: nobody may see the loss without it.
+        if self._connected and self._client is not None:
             self._trouble(f"connection lost: {reason}")
+        self._new_epoch(connected=False)
 
     def _on_connect_fail(self, client: Client, userdata: object) -> None:
         self._trouble(f"no connection to {self.connection.host}:{self.connection.port}")

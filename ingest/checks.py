@@ -45,8 +45,6 @@ LATE_MS = 15 * 60_000
 # Fastest plausible change, by unit. A start moves a discharge line by some
 # 2 K/s and a discharge pressure by some 2 bar/s; twice that and more is left.
 _RATE = {"degC": 5.0, "Pa": 1.0e6}
-_AIR = {"outdoor_temp_degc", "wet_bulb_temp_degc"}
-_AIR_RATE_K_S = 1.0
 # Two stamps a few ms apart turn noise into a rate; a second is the shortest
 # interval that says anything.
 _SHORTEST_S = 1.0
@@ -107,7 +105,7 @@ class _Unit:
 def _limits(point: str, counter: bool) -> _Limits:
     known = POINTS[point]
     unit = unit_of(point)
-    rate = _AIR_RATE_K_S if point in _AIR else _RATE.get(unit, 0.0)
+    rate = _RATE.get(unit, 0.0)
     setpoint = "setpoint" in point
     return _Limits(
         low=known.low,

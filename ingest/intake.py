@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _FIRST_WAIT_S = 0.5
-_LONGEST_WAIT_S = 30.0
+_LONGEST_WAIT_S = 10.0
 _WARM_UP = 5000
 
 

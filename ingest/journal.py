@@ -224,7 +224,9 @@ class Journal:
         with self._lock, self._failing("append"):
             if self._waiting_bytes + len(content) > self._limit_bytes:
                 self._prune()
-            if self._waiting_bytes + len(content) > self._limit_bytes:
+            # A batch larger than the whole limit must go through some day.
+            full = self._waiting_bytes + len(content) > self._limit_bytes
+            if full and self._waiting_bytes:
                 raise JournalError(
                     f"{self.path}: {self._waiting_bytes} bytes wait for the archive "
                     f"and {self._limit_bytes} may; see why the archive takes nothing"

@@ -182,10 +182,12 @@ def decode(
         detail = f"{len(payload)} bytes; at most {LONGEST_PAYLOAD} are read"
         return [Rejection(topic, "", "", "payload too long", detail)]
     document: Any = None
-    if any(source.pointer or source.time_pointer for source in wanted):
+    if not (len(wanted) == 1 and not wanted[0].pointer and not wanted[0].time_pointer):
         try:
             document = _document(payload)
         except UnreadableError as error:
+            # A topic may be read both whole and by pointers; a plain value
+            # then still is one.
             if all(source.pointer or source.time_pointer for source in wanted):
                 return [Rejection(topic, "", "", error.reason, str(error))]
             document = _ABSENT

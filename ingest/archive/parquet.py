@@ -435,7 +435,8 @@ def _file_table(path: Path, points: tuple[str, ...] | None) -> Table:
         ) from error
     names = tuple(n for n in columns if n != "time" and not n.endswith(_FLAG))
     times = content.column("time").cast(pa.int64()).to_numpy()
-    values = np.empty((len(times), len(names)))
+    # Column by column in memory, as the file has it.
+    values = np.empty((len(names), len(times))).T
     flags = np.zeros((len(times), len(names)), np.uint8)
     for column, name in enumerate(names):
         values[:, column] = content.column(name).to_numpy()

@@ -95,20 +95,28 @@ def overlay(tables: Sequence[Table]) -> Table:
     times = stacked if apart else np.unique(stacked)
     values = np.full((len(times), len(points)), np.nan)
     flags = np.zeros((len(times), len(points)), np.uint8)
-    first = 0
-    for table in tables:
-        if apart:
-            rows: slice | NDArray[np.intp] = slice(first, first + len(table.times))
+    if apart:
+        # Days one after another, the usual case: no cell has two candidates.
+        first = 0
+        for table in tables:
+            rows = slice(first, first + len(table.times))
             first += len(table.times)
-        else:
-            rows = np.searchsorted(times, table.times)
+            if table.points == points:
+                values[rows], flags[rows] = table.cells, table.flags
+            else:
+                targets = [place[name] for name in table.points]
+                values[rows, targets] = table.cells
+                flags[rows, targets] = table.flags
+        return Table(times, points, values, flags)
+    for table in tables:
+        places = np.searchsorted(times, table.times)
         for column, name in enumerate(table.points):
             new = table.cells[:, column]
             here = ~np.isnan(new)
             target = place[name]
-            values[rows, target] = np.where(here, new, values[rows, target])
-            flags[rows, target] = np.where(
-                here, table.flags[:, column], flags[rows, target]
+            values[places, target] = np.where(here, new, values[places, target])
+            flags[places, target] = np.where(
+                here, table.flags[:, column], flags[places, target]
             )
     return Table(times, points, values, flags)
 
@@ -126,35 +134,41 @@ def select(table: Table, points: Iterable[str] | None) -> Table:
     """Return chosen columns, or those with a reading; rows with none go."""
     here = ~np.isnan(table.cells)
     if points is None:
-        wanted = tuple(
-            name for column, name in enumerate(table.points) if here[:, column].any()
-        )
+        known = np.flatnonzero(here.any(axis=0)).tolist()
+        wanted = tuple(table.points[column] for column in known)
     else:
         wanted = tuple(points)
-    place = {name: column for column, name in enumerate(table.points)}
-    values = np.full((len(table.times), len(wanted)), np.nan)
-    flags = np.zeros((len(table.times), len(wanted)), np.uint8)
-    for column, name in enumerate(wanted):
-        if name in place:
-            values[:, column] = table.cells[:, place[name]]
-            flags[:, column] = table.flags[:, place[name]]
-    rows = ~np.isnan(values).all(axis=1) if wanted else np.zeros(len(values), bool)
-    return Table(table.times[rows], wanted, values[rows], flags[rows])
+    if wanted != table.points:
+        place = {name: column for column, name in enumerate(table.points)}
+        values = np.full((len(table.times), len(wanted)), np.nan)
+        flags = np.zeros((len(table.times), len(wanted)), np.uint8)
+        for column, name in enumerate(wanted):
+            if name in place:
+                values[:, column] = table.cells[:, place[name]]
+                flags[:, column] = table.flags[:, place[name]]
+        table = Table(table.times, wanted, values, flags)
+        here = ~np.isnan(values)
+    rows = here.any(axis=1)
+    if rows.all():
+        return table
+    return Table(table.times[rows], wanted, table.cells[rows], table.flags[rows])
 
 
 def values_frame(table: Table) -> pd.DataFrame:
     """Return values as they came."""
-    return _frame(table, table.cells)
+    return _frame(table, table.cells.copy())
 
 
 def flags_frame(table: Table) -> pd.DataFrame:
     """Return the flag codes."""
-    return _frame(table, table.flags)
+    return _frame(table, table.flags.copy())
 
 
 def clean_frame(table: Table) -> pd.DataFrame:
     """Return values with NaN in the place of suspect ones."""
-    return _frame(table, np.where(table.flags == 0, table.cells, np.nan))
+    cells = table.cells.copy()
+    cells[table.flags != 0] = np.nan
+    return _frame(table, cells)
 
 
 def _frame(
@@ -165,7 +179,7 @@ def _frame(
     index = pd.DatetimeIndex(
         table.times.astype("datetime64[ms]"), name="time"
     ).tz_localize("UTC")
-    return pd.DataFrame(cells, index=index, columns=list(table.points), copy=True)
+    return pd.DataFrame(cells, index=index, columns=list(table.points), copy=False)
 
 
 def as_arrays(
@@ -180,11 +194,11 @@ def as_arrays(
     ValueError
         If a value is not finite, which no decoder lets through.
     """
-    number = len(readings)
-    times = np.fromiter((r.time_ms for r in readings), np.int64, number)
-    points = np.fromiter((codes[r.point] for r in readings), np.uint16, number)
-    values = np.fromiter((r.value for r in readings), np.float64, number)
-    flags = np.fromiter((FLAG_CODE[r.flag] for r in readings), np.uint8, number)
+    _, names, stamps, numbers, marks = zip(*readings, strict=True)
+    times = np.array(stamps, np.int64)
+    points = np.array([codes[name] for name in names], np.uint16)
+    values = np.array(numbers, np.float64)
+    flags = np.array([FLAG_CODE[mark] for mark in marks], np.uint8)
     if not np.isfinite(values).all():
         wrong = readings[int(np.flatnonzero(~np.isfinite(values))[0])]
         raise ValueError(f"{wrong.unit} {wrong.point}: {wrong.value} cannot be kept")

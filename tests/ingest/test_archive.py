@@ -173,7 +173,7 @@ def _same(one: Archive, other: Archive) -> None:
         )
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=_steps)
 def test_parquet_agrees_with_memory_whenever_it_seals(
     tmp_path_factory: pytest.TempPathFactory,
@@ -217,9 +217,9 @@ def test_many_small_writes_are_joined_and_read_the_same(tmp_path: Path) -> None:
     """A slow plant's day is not a hundred thousand rows."""
     archive = ParquetArchive(tmp_path)
     plain = open_archive("memory")
-    for reading in walk(0.9, 60_000):
+    for reading in walk(0.4, 60_000):
         archive.write([reading])
-    plain.write(walk(0.9, 60_000))
+    plain.write(walk(0.4, 60_000))
 
     pd.testing.assert_frame_equal(
         archive.frame("hp1", *EVER), plain.frame("hp1", *EVER)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import subprocess
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -222,3 +225,54 @@ def test_a_topic_has_no_wildcards(topic: str) -> None:
     """One topic, one device: a wildcard would merge what must stay apart."""
     with pytest.raises(BrokerError, match="write the topic out"):
         Subscriber(Connection(), [topic])
+
+
+def _certificate(folder: Path, name: str, signer: str | None) -> None:
+    """Make a key and a certificate for 127.0.0.1, signed by ``signer``."""
+    key, request = folder / f"{name}.key", folder / f"{name}.csr"
+    subject = ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"]
+    openssl = servers.program("openssl")
+    new = [openssl, "req", "-newkey", "rsa:2048", "-nodes", "-keyout", str(key)]
+    certificate = str(folder / f"{name}.crt")
+    if signer is None:
+        command = [*new, "-x509", "-days", "2", "-out", certificate, *subject]
+        subprocess.run(command, check=True, capture_output=True)
+        return
+    command = [*new, "-out", str(request), *subject]
+    subprocess.run(command, check=True, capture_output=True)
+    command = [openssl, "x509", "-req", "-in", str(request), "-days", "2"]
+    command += ["-CA", str(folder / f"{signer}.crt"), "-CAcreateserial"]
+    command += ["-CAkey", str(folder / f"{signer}.key"), "-out", certificate]
+    command += ["-copy_extensions", "copyall"]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+# The client library leaves the socket of a failed handshake to the collector.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_tls_is_spoken_and_strangers_are_not_trusted(tmp_path: Path) -> None:
+    """With our certificate to the right authority; never to another one."""
+    for name, signer in (("ca", None), ("srv", "ca"), ("me", "ca"), ("other", None)):
+        _certificate(tmp_path, name, signer)
+    with servers.mosquitto(
+        tmp_path,
+        f"cafile {tmp_path}/ca.crt\ncertfile {tmp_path}/srv.crt\n"
+        f"keyfile {tmp_path}/srv.key\nrequire_certificate true",
+    ) as broker:
+        good = Connection(
+            port=broker.port,
+            client_id="tls",
+            ca_file=tmp_path / "ca.crt",
+            cert_file=tmp_path / "me.crt",
+            key_file=tmp_path / "me.key",
+        )
+        with Publisher(good) as publisher:
+            publisher.publish("t", "1")
+        for wrong in (
+            replace(good, ca_file=tmp_path / "other.crt"),
+            replace(good, cert_file=None, key_file=None),
+        ):
+            with Publisher(wrong) as publisher, pytest.raises(BrokerError):
+                publisher.publish("t", "1", timeout=1.0)
+    gc.collect()
+    with pytest.raises(BrokerError, match="look at ca_file"):
+        Publisher(replace(good, ca_file=tmp_path / "none.crt"))

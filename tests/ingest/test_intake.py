@@ -10,9 +10,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -20,6 +21,7 @@ import servers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import ingest.intake
 from ingest.archive import Archive, ArchiveUnavailableError, Refused, open_archive
 from ingest.archive.memory import MemoryArchive
 from ingest.broker import Connection, Publisher, Subscriber
@@ -211,12 +213,12 @@ class Failing(MemoryArchive):
         self.down = False
         self.order: list[int] = []
 
-    def write(self, readings: object) -> list[Refused]:
+    def write(self, readings: Sequence[Reading]) -> Sequence[Refused]:
         """Fail while down, refuse one point, keep the rest."""
         if self.down:
             raise ArchiveUnavailableError("it is down")
-        good = [r for r in readings if r.point != "cop"]  # type: ignore[attr-defined]
-        bad = [r for r in readings if r.point == "cop"]  # type: ignore[attr-defined]
+        good = [r for r in readings if r.point != "cop"]
+        bad = [r for r in readings if r.point == "cop"]
         self.order += [r.time_ms for r in good if r.point == POINTS[0]]
         super().write(good)
         return [Refused(reading, "not here") for reading in bad]
@@ -269,6 +271,108 @@ def test_an_influxdb_goes_and_comes_back(
 
     holds(archive, expected(1000))
     archive.close()
+    journal.close()
+
+
+def test_a_full_journal_stops_acknowledging_and_resumes(
+    mosquitto: servers.Server, tmp_path: Path
+) -> None:
+    """The broker keeps what we cannot; the connection stays; nothing is lost."""
+    journal = Journal(tmp_path / "journal.sqlite", limit_bytes=20_000)
+    archive = Failing()
+    archive.down = True
+    subscriber = Subscriber(Connection(port=mosquitto.port), ["plant/hp1", "plant/hp2"])
+    intake = Intake(SOURCES, archive, journal, subscriber)
+    intake.start()
+    until(lambda: subscriber.status().connected)
+    with Publisher(Connection(port=mosquitto.port, client_id="p")) as publisher:
+        for i in range(0, 500, 10):
+            publisher.publish_all(traffic(500)[i : i + 10])
+    until(lambda: "wait for the archive" in intake.health(NOW).problem)
+    health = intake.health(NOW)
+    assert health.connected
+    assert not health.well
+    assert intake.counts().received < 500
+    archive.down = False
+    until(lambda: intake.counts().stored == 500)
+    until(lambda: intake.health(NOW).well)
+    intake.stop()
+
+    holds(archive, expected(500))
+    journal.close()
+
+
+class Stumbling(MemoryArchive):
+    """An archive with a fault that nobody has thought of."""
+
+    faults = 2
+
+    def write(self, readings: Sequence[Reading]) -> Sequence[Refused]:
+        """Fail twice, then work."""
+        if self.faults:
+            self.faults -= 1
+            raise RuntimeError("unheard of")
+        return super().write(readings)
+
+
+def test_an_unforeseen_fault_ends_no_thread(tmp_path: Path) -> None:
+    """It is said, what was at hand is done again, and counted once."""
+    journal = Journal(tmp_path / "journal.sqlite")
+    journal.append([Message(topic, body, NOW) for topic, body in traffic(100)])
+    archive = Stumbling()
+    intake = Intake(SOURCES, archive, journal)
+    intake.start()
+    until(lambda: "unheard of" in intake.health(NOW).problem)
+    assert intake.drain(10)
+    until(lambda: intake.health(NOW).well)
+    intake.stop()
+
+    assert intake.counts().stored == 100
+    holds(archive, expected(100))
+    journal.close()
+
+
+def test_a_message_that_breaks_the_decoder_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ours to mend: rejected as an internal error, kept as a dead letter."""
+    real = ingest.intake.decode
+
+    def broken(topic: str, body: bytes, *args: Any, **options: Any) -> Any:
+        if body == b"poison":
+            raise ZeroDivisionError("ours")
+        return real(topic, body, *args, **options)
+
+    monkeypatch.setattr(ingest.intake, "decode", broken)
+    messages = [Message(topic, body, NOW) for topic, body in traffic(10)]
+    poison = Message("plant/hp1", b"poison", NOW)
+    archive, counts = judge(tmp_path, [[*messages[:5], poison, *messages[5:]]])
+
+    assert counts.reasons == {"internal error": 1}
+    assert counts.stored == 10
+    holds(archive, expected(10))
+
+
+def test_a_network_thread_that_ended_is_started_again(
+    mosquitto: servers.Server, tmp_path: Path
+) -> None:
+    """The library would say that it is connected, and nothing would arrive."""
+    journal = Journal(tmp_path / "journal.sqlite")
+    subscriber = Subscriber(Connection(port=mosquitto.port), ["plant/hp1", "plant/hp2"])
+    intake = Intake(SOURCES, MemoryArchive(), journal, subscriber)
+    intake.start()
+    until(lambda: subscriber.status().connected)
+    first, client = subscriber._thread, subscriber._client
+    assert first is not None
+    assert client is not None
+    client._thread_terminate = True
+    client.disconnect()
+    until(lambda: not first.is_alive())
+    until(lambda: intake.health(NOW).well)
+    with Publisher(Connection(port=mosquitto.port, client_id="p")) as publisher:
+        publisher.publish_all(traffic(10))
+    until(lambda: intake.counts().stored == 10)
+    intake.stop()
     journal.close()
 
 

@@ -7,7 +7,9 @@ come from files or the environment and are never shown.
 
 from __future__ import annotations
 
+import ipaddress
 import math
+import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -40,7 +42,9 @@ from twin.units import UnitError, conversion, quantity
 ENVIRONMENT = "HPTWIN_"
 DEFAULT_FILE = "plant.toml"
 _ZERO_DEGC = 273.15
-_LOOPBACK = ("127.", "localhost", "::1")
+# An id stands in file names, database tags and MQTT topics.
+_ID = re.compile(r"\w[\w.-]{0,63}")
+_BARE_NUMBER = re.compile(r"[+-]?[\d.]+(?:[eE][+-]?\d+)?")
 _Word = TypeVar("_Word", bound=StrEnum)
 
 
@@ -180,7 +184,8 @@ class _Table:
         if isinstance(found, bool) or not isinstance(found, (str, int, float)):
             self.wrong(name, "is no quantity", f'write one, such as "{example}"')
             return default
-        if not isinstance(found, str) and unit != "1":
+        bare = not isinstance(found, str) or _BARE_NUMBER.fullmatch(found.strip())
+        if bare and unit != "1":
             self.wrong(name, "has no unit", f'write it with one, such as "{example}"')
             return default
         try:
@@ -256,10 +261,7 @@ class _Table:
                 )
 
 
-_DEFAULT_UNIT = {
-    "degC": "degC", "Pa": "Pa", "W": "W", "m3/s": "m3/s", "Hz": "Hz", "J": "J",
-    "1": "1", "EUR/J": "EUR/J", "kg/J": "kg/J",
-}  # fmt: skip
+_USUAL = {"Pa": "bar(g)", "W": "kW", "m3/s": "m3/h", "J": "MWh", "1": "%"}
 
 
 def _points(
@@ -300,7 +302,7 @@ def _points(
         each = _Table(entry, points.at(name), points._report)
         wanted = POINTS[name].unit
         counter = name.endswith("_energy_j")
-        field_unit = each.text("unit", _DEFAULT_UNIT.get(wanted, wanted))
+        field_unit = each.text("unit", wanted)
         pointer = each.text("pointer")
         column = each.text("column")
         where = each.text("topic", topic)
@@ -326,6 +328,9 @@ def _points(
                 f"name one here, or for the whole device in [{table.key}.payload]",
             )
             continue
+        if any(sign in where for sign in "+#\x00"):
+            each.wrong("topic", "holds a wildcard", "name each device's own topic")
+            continue
         if not pointer and where == topic:
             points.wrong(
                 name,
@@ -336,9 +341,8 @@ def _points(
         try:
             turn = conversion(field_unit, wanted)
         except UnitError as error:
-            near = {"degC": "degC", "Pa": "bar(g)", "W": "kW", "m3/s": "m3/h"}
             each.wrong(
-                "unit", str(error), f'write one like "{near.get(wanted, wanted)}"'
+                "unit", str(error), f'write one like "{_USUAL.get(wanted, wanted)}"'
             )
             continue
         sources.append(
@@ -377,7 +381,7 @@ def _coolant(table: _Table, name: str, coldest: float | None) -> Coolant:
         each.wrong(
             "mass_fraction",
             f"is missing for {kind}",
-            'write the mass fraction of the glycol, such as "25 %"; 5 points matter 1 %',
+            'write the mass fraction of the glycol, such as "25 %"',
         )
         fraction = 0.25
     if kind == "water" and fraction:
@@ -393,7 +397,7 @@ def _coolant(table: _Table, name: str, coldest: float | None) -> Coolant:
         if coldest < freezes:
             each.wrong(
                 "coolant",
-                f"freezes at {freezes:.1f} degC and the plant reaches {coldest:.1f} degC",
+                f"freezes at {freezes:.1f} degC, and gets down to {coldest:.1f} degC",
                 "correct the mass fraction or the temperature",
             )
     return coolant
@@ -431,17 +435,31 @@ def _nameplate(table: _Table) -> Nameplate | None:
         power = heat / cop
     if power is None and heat is not None and cold is not None:
         power = heat - cold
+    # A key that is there and wrong has been reported already.
+    missing = [name for name in temps if name not in plate.values]
+    rated = [
+        name
+        for name in ("sink_heat", "source_heat", "power", "cop")
+        if name in plate.values
+    ]
+    if len(rated) < 2 or rated == ["source_heat", "cop"]:
+        missing.append("sink_heat and power")
+    if missing:
+        table.wrong(
+            "nameplate",
+            f"lacks {', '.join(missing)}",
+            'write them with units, such as sink_inlet = "50 degC"',
+        )
     t = {name: value for name, value in temps.items() if value is not None}
-    lacking = [name for name in temps if name not in t]
-    if heat is None or power is None:
-        lacking.append("sink_heat and power (or cop)")
-    if heat is None or power is None or lacking:
-        if not any(name in plate.values for name in lacking):
-            table.wrong(
-                "nameplate",
-                f"lacks {', '.join(lacking)}",
-                'write them with units, such as sink_inlet = "50 degC"',
-            )
+    if heat is None or power is None or len(t) < len(temps):
+        return None
+    if cold is not None and abs(heat - power - cold) > 0.1 * heat:
+        plate.wrong(
+            "source_heat",
+            f"and power make {(cold + power) / 1e3:.0f} kW, not the sink_heat of"
+            f" {heat / 1e3:.0f} kW",
+            "leave out the one that is not of this operating point",
+        )
         return None
     for side, warm, cool in (
         ("source", "source_inlet", "source_outlet"),
@@ -528,8 +546,12 @@ def _machine(table: _Table, sources: list[Source]) -> Machine | None:
             )
     compressor = table.word("compressor", Compressor, Compressor.SCREW)
     plate = _nameplate(table)
-    source = _coolant(table, "source", plate and plate.source_outlet_temp_degc)
-    sink = _coolant(table, "sink", plate and plate.sink_inlet_temp_degc)
+    source = _coolant(
+        table, "source", None if plate is None else plate.source_outlet_temp_degc
+    )
+    sink = _coolant(
+        table, "sink", None if plate is None else plate.sink_inlet_temp_degc
+    )
     standby = table.amount("standby_power", "W", 0.0, low=0.0, high=1e6, example="1 kW")
     highest = table.amount(
         "sink_outlet_max", "degC", low=-50, high=250, example="80 degC"
@@ -612,8 +634,14 @@ def _consumer(table: _Table, sources: list[Source]) -> Consumer:
 
 def _id(table: _Table) -> str:
     name = table.text("id")
-    if not table.has("id") or not name or not name.isprintable():
+    if not name:
         table.wrong("id", "is missing", 'give every unit a short name, such as "hp1"')
+    elif not _ID.fullmatch(name):
+        table.wrong(
+            "id",
+            "is no short name",
+            "use up to 64 letters, digits, dots, dashes and underscores",
+        )
     return name
 
 
@@ -677,6 +705,15 @@ def _maintenance(table: _Table) -> Maintenance | None:
     )
 
 
+def _loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _private(
     path: Path | None, table: _Table, name: str, warn: Callable[..., None]
 ) -> None:
@@ -685,7 +722,7 @@ def _private(
         return
     if not path.is_file():
         table.wrong(name, "is not a file", "put the secret there, readable by us alone")
-    elif path.stat().st_mode & 0o077:
+    elif path.stat().st_mode & 0o007:
         warn(
             table.at(name),
             str(path),
@@ -723,8 +760,7 @@ def _mqtt(table: _Table, base: Path, warn: Callable[..., None]) -> Connection:
     )
     tls.finish()
     table.finish()
-    local = made.host.startswith(_LOOPBACK)
-    if not local and not made.encrypted and not made.allow_plaintext:
+    if not _loopback(made.host) and not made.encrypted and not made.allow_plaintext:
         table.wrong(
             "host",
             "would be spoken to without encryption",
@@ -761,7 +797,7 @@ def _web(table: _Table) -> WebConfig:
         host=table.text("host", "127.0.0.1"), port=table.whole("port", 8080, 0, 65535)
     )
     table.finish()
-    if not made.host.startswith(_LOOPBACK):
+    if not _loopback(made.host):
         table.wrong(
             "host",
             "would show the page to the network, and it has no users yet",
@@ -913,8 +949,12 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
             top.wrong(kind, "is not a list of tables", f"write [[{kind}]] for each one")
             return ()
         tables = [
-            _Table(values, f"{kind}.{values.get('id', index)}", report)
-            for index, values in enumerate(found)
+            _Table(
+                values,
+                f"{kind}.{values.get('id') or values.get('time') or index}",
+                report,
+            )
+            for index, values in enumerate(found, start=1)
         ]
         return tuple(x for x in (made(table) for table in tables) if x is not None)
 
@@ -941,6 +981,7 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
     state.finish()
     top.finish()
     _cross_check(plant, report)
+    _doubts(plant, sources, warn)
     if not document.get("heat_pump"):
         report("heat_pump", None, "there is none", "describe one in [[heat_pump]]")
     if problems:
@@ -987,6 +1028,48 @@ def _cross_check(plant: Plant, report: Callable[..., None]) -> None:
                 "is no unit of this plant",
                 f'did you mean "{near}"' if near else "name one of its ids",
             )
+
+
+def _doubts(plant: Plant, sources: Iterable[Source], warn: Callable[..., None]) -> None:
+    """Warn of what can be meant, and mostly is not."""
+    first: dict[tuple[str, str], Source] = {}
+    for source in sources:
+        place = source.topic, source.pointer
+        other = first.setdefault(place, source)
+        if other is not source:
+            warn(
+                f"{source.unit}.points.{source.point}",
+                source.pointer or source.topic,
+                f"is also read as {other.point} of {other.unit}",
+                "check whether one of them was copied and not changed",
+            )
+    for device in plant.units():
+        declared = isinstance(device, Consumer) and device.demand_heat_w is not None
+        if not device.points and not declared:
+            warn(
+                f"{device.kind.value}.{device.id}.points",
+                None,
+                "nothing is read from this unit",
+                "map its topics to points; hptwin points lists them",
+            )
+    for machine in plant.machines:
+        plate, highest = machine.nameplate, machine.sink_outlet_max_degc
+        if highest is not None and highest < plate.sink_outlet_temp_degc:
+            warn(
+                f"heat_pump.{machine.id}.sink_outlet_max",
+                f"{highest:g} degC",
+                f"is below the nameplate's own {plate.sink_outlet_temp_degc:g} degC",
+                "correct one of them",
+            )
+    tariff = plant.tariff
+    emissions = tariff.electricity_emission_kg_j, tariff.heat_emission_kg_j
+    if any(x is not None for x in emissions) and not tariff.emission_source:
+        warn(
+            "tariff.emission_source",
+            None,
+            "the emission factors have no source",
+            "say where they are from and of which year; reports print it",
+        )
 
 
 def _shown(value: Any) -> str:

@@ -9,11 +9,15 @@ the same idempotency key always marks the same message. What an alarm is, is
 from __future__ import annotations
 
 import hashlib
+import importlib
 import logging
 import threading
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cache
+from types import ModuleType
 from typing import Any, Protocol
 
 from twin.service.alarms import Case, Severity, Status, Transition
@@ -72,8 +76,7 @@ def check_url(url: str) -> str | None:
 
     Nothing is sent, and the sentence does not repeat what may be a password.
     """
-    import apprise
-
+    apprise = _apprise()
     schema = url.split("://", 1)[0] if "://" in url else ""
     if not schema:
         return (
@@ -94,9 +97,18 @@ def check_url(url: str) -> str | None:
     return None
 
 
-def _schemas() -> frozenset[str]:
-    import apprise
+@cache
+def _apprise() -> ModuleType:
+    """Return apprise, imported when it is needed: it costs most of a second."""
+    with warnings.catch_warnings():
+        # One of its modules asks for imghdr, which Python 3.11 frowns upon.
+        warnings.filterwarnings("ignore", "'imghdr'", DeprecationWarning)
+        importlib.import_module("apprise.utils.pgp")
+        return importlib.import_module("apprise")
 
+
+def _schemas() -> frozenset[str]:
+    apprise = _apprise()
     found: set[str] = set()
     for service in apprise.Apprise().details()["schemas"]:
         found |= set(service["protocols"] or ()) | set(
@@ -240,9 +252,7 @@ class Notifier:
         )
 
     def _knows(self, name: str) -> bool:
-        return name in self._routes or (
-            name == MQTT and self._publisher is not None
-        )
+        return name in self._routes or (name == MQTT and self._publisher is not None)
 
     def _told(self, route: Route, transition: Transition, case: Case) -> Message:
         key = _digest(
@@ -302,8 +312,7 @@ class Notifier:
         return self._notify(route, content)
 
     def _notify(self, route: Route, content: Mapping[str, Any]) -> str | None:
-        import apprise
-
+        apprise = _apprise()
         sender = apprise.Apprise()
         if not sender.add(route.url):
             return f"route {route.name}: {check_url(route.url)}"

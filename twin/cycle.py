@@ -148,11 +148,17 @@ _CRITICAL_MARGIN = CRITICAL_MARGIN_K
 
 
 class Options(NamedTuple):
-    """How a row is solved: tolerance of the log residuals, limits of the speed."""
+    """How a row is solved.
+
+    The tolerance is that of the logarithms of the two area ratios; the limits
+    are those of the speed over rated speed; ``warm`` 0 starts each row afresh
+    instead of where the one before ended.
+    """
 
     tolerance: float = 1e-8
     speed_low: float = 0.01
     speed_high: float = 4.0
+    warm: float = 1.0
 
 
 def _compiled(function: Callable[..., Any]) -> Any:
@@ -712,7 +718,7 @@ def _solve_row(u, p, mode, tables, options, state, jac, ref, out):  # type: igno
     done = False
     flag = 0
     x, y = state[0], state[1]
-    if state[2] > 0.0:
+    if state[2] > 0.0 and options[3] > 0.0:
         x, y, done, _, flag = _newton(
             x, y, u, p, mode, pow_s, pow_k, tables, ref, tolerance, jac, True, out
         )

@@ -618,6 +618,51 @@ def build_tables(name: str) -> Tables:
     )
 
 
+class Helmholtz:
+    """The equation of state itself: what tables are checked against, and slow.
+
+    Temperatures in K, pressures in Pa, mass-specific SI throughout. Raises
+    ``ValueError`` where CoolProp finds no state.
+    """
+
+    def __init__(self, name: str) -> None:
+        import CoolProp.CoolProp as CoolProp
+
+        self._pairs = CoolProp
+        self._dew, self._gas, self._liquid = (_state(name) for _ in range(3))
+        self._gas.specify_phase(CoolProp.iphase_gas)
+        self._liquid.specify_phase(CoolProp.iphase_liquid)
+        self.critical_temp = _critical_temp(name)
+
+    def saturation(self, temp: float) -> tuple[float, float, float, float, float]:
+        """Return p, h_g, s_g, rho_g and h_l at a saturation temperature."""
+        self._dew.update(self._pairs.QT_INPUTS, 0.0, temp)
+        liquid = self._dew.hmass()
+        self._dew.update(self._pairs.QT_INPUTS, 1.0, temp)
+        vapour = self._dew
+        return vapour.p(), vapour.hmass(), vapour.smass(), vapour.rhomass(), liquid
+
+    def vapour(self, pressure: float, temp: float) -> tuple[float, float, float]:
+        """Return h, s and rho of a vapour."""
+        self._gas.update(self._pairs.PT_INPUTS, pressure, temp)
+        return self._gas.hmass(), self._gas.smass(), self._gas.rhomass()
+
+    def liquid(self, pressure: float, temp: float) -> float:
+        """Return h of a liquid."""
+        self._liquid.update(self._pairs.PT_INPUTS, pressure, temp)
+        return float(self._liquid.hmass())
+
+    def isentropic(self, pressure: float, entropy: float) -> float:
+        """Return h of a vapour of that pressure and entropy."""
+        self._gas.update(self._pairs.PSmass_INPUTS, pressure, entropy)
+        return float(self._gas.hmass())
+
+    def temperature(self, pressure: float, enthalpy: float) -> float:
+        """Return the temperature of a vapour of that pressure and enthalpy."""
+        self._gas.update(self._pairs.HmassP_INPUTS, enthalpy, pressure)
+        return float(self._gas.T())
+
+
 def _evaluate(
     function: Callable[[float], tuple[float, ...]], at: Array, width: int
 ) -> Array:

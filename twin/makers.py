@@ -253,8 +253,8 @@ def from_polynomials(
     """
     if (refrigerant_flow is None) == (capacity is None):
         raise MapError(
-            f"{machine.id}: give the polynomial of the refrigerant flow, or that of the "
-            "cooling capacity, and not both"
+            f"{machine.id}: give the polynomial of the refrigerant flow, or that of "
+            "the cooling capacity, and not both"
         )
     base = from_nameplate(machine)
     fluid = fluids.refrigerant(machine.refrigerant)

@@ -1,0 +1,179 @@
+"""What a configuration can and cannot tell: ``hptwin check``.
+
+Each quantity that the twin could work out is measured, inferred (from a
+balance, a counter, a typical number), or off for lack of points. This is known
+from the configuration alone, before the first message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from twin.plant import Consumer, Exchanger, Machine, Plant, Rejector
+from twin.service.config import Config, ConfigError, Problem
+
+MEASURED, INFERRED, OFF = "measured", "inferred", "off"
+
+
+@dataclass(frozen=True, slots=True)
+class Ability:
+    """One quantity of one unit, and on what it rests.
+
+    ``state`` is ``"measured"``, ``"inferred"`` or ``"off"``; ``because`` says
+    how it is inferred, or which points it needs.
+    """
+
+    unit: str
+    quantity: str
+    state: str
+    because: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """A configuration that loads: what it makes possible, and what is doubtful."""
+
+    config: Config
+    abilities: tuple[Ability, ...]
+
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """What can be meant and mostly is not."""
+        return self.config.warnings
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as one JSON object."""
+        plant = self.config.plant
+        return {
+            "file": str(self.config.file),
+            "problems": [],
+            "warnings": [as_dict(problem) for problem in self.warnings],
+            "units": {
+                unit: {
+                    "points": sorted(plant.points_of(unit)),
+                    "capabilities": {
+                        each.quantity: {"state": each.state, "because": each.because}
+                        for each in self.abilities
+                        if each.unit == unit
+                    },
+                }
+                for unit in units(plant)
+            },
+        }
+
+    def lines(self) -> Iterator[str]:
+        """Yield what a person reads."""
+        plant, sources = self.config.plant, self.config.sources
+        topics = {source.topic for source in sources}
+        yield (
+            f'{self.config.file}: "{plant.name}" has {len(list(plant.units()))} units; '
+            f"{len(sources)} points are read from {len(topics)} topics"
+        )
+        for unit in units(plant):
+            of_unit = [each for each in self.abilities if each.unit == unit]
+            yield ""
+            number = len(plant.points_of(unit))
+            yield f"{unit}: {number} point{'' if number == 1 else 's'}"
+            measured = [each.quantity for each in of_unit if each.state == MEASURED]
+            if measured:
+                yield f"  measured  {', '.join(measured)}"
+            for state in (INFERRED, OFF):
+                # One line for each reason: a missing probe takes several along.
+                reasons: dict[str, list[str]] = {}
+                for each in of_unit:
+                    if each.state == state:
+                        reasons.setdefault(each.because, []).append(each.quantity)
+                for because, quantities in reasons.items():
+                    yield f"  {state:8}  {', '.join(quantities)}: {because}"
+        if self.warnings:
+            yield ""
+            for problem in self.warnings:
+                yield f"warning: {problem}"
+
+
+def report(config: Config) -> Report:
+    """Say what can be known of a plant from the points it has.
+
+    Parameters
+    ----------
+    config : Config
+        From :func:`twin.service.config.load`.
+
+    Returns
+    -------
+    Report
+        Each unit's capabilities in the plant's order, and the warnings.
+    """
+    # pandas comes with it; a configuration that does not load need not wait.
+    from twin.states import capabilities
+
+    plant = config.plant
+    found: list[Ability] = []
+    devices: tuple[Machine | Exchanger | Rejector, ...] = (
+        *plant.machines,
+        *plant.exchangers,
+        *plant.rejectors,
+    )
+    for device in devices:
+        for quantity, answer in capabilities(device).items():
+            state, _, because = answer.partition(": ")
+            found.append(Ability(device.id, quantity, state, because))
+    found.extend(_demand(consumer) for consumer in plant.consumers)
+    found.extend(_worth(plant))
+    return Report(config, tuple(found))
+
+
+def problems_of(error: ConfigError) -> dict[str, Any]:
+    """Return a refused configuration as one JSON object."""
+    return {
+        "file": error.problems[0].file if error.problems else "",
+        "problems": [as_dict(problem) for problem in error.problems],
+        "warnings": [],
+        "units": {},
+    }
+
+
+def as_dict(problem: Problem) -> dict[str, str]:
+    """Return a problem with its five parts named."""
+    return {
+        "file": problem.file,
+        "key": problem.key,
+        "value": problem.value,
+        "sentence": problem.sentence,
+        "remedy": problem.remedy,
+    }
+
+
+def units(plant: Plant) -> tuple[str, ...]:
+    """Return every id of the plant, the site last."""
+    return (*(device.id for device in plant.units()), Plant.SITE)
+
+
+def _demand(consumer: Consumer) -> Ability:
+    # Without a demand nothing can be called missed: nobody may have wanted it.
+    if "demand_heat_w" in consumer.points:
+        return Ability(consumer.id, "missed_recovery", MEASURED)
+    if consumer.demand_heat_w is not None:
+        because = "a constant demand, as declared"
+        return Ability(consumer.id, "missed_recovery", INFERRED, because)
+    because = "needs demand_heat_w, or demand in the configuration"
+    return Ability(consumer.id, "missed_recovery", OFF, because)
+
+
+def _worth(plant: Plant) -> Iterator[Ability]:
+    """Yield whether energy can be told in EUR and in kg."""
+    for name, key in (
+        ("electricity_price_eur_j", "electricity_price"),
+        ("heat_price_eur_j", "heat_price"),
+        ("electricity_emission_kg_j", "electricity_emission"),
+        ("heat_emission_kg_j", "heat_emission"),
+    ):
+        if name in plant.site_points:
+            yield Ability(Plant.SITE, name, MEASURED)
+        elif getattr(plant.tariff, name) is not None:
+            yield Ability(Plant.SITE, name, INFERRED, "the constant of [tariff]")
+        else:
+            because = f"needs {name}, or {key} in [tariff]"
+            yield Ability(Plant.SITE, name, OFF, because)

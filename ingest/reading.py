@@ -158,7 +158,9 @@ def decode(
     received_ms : int
         When it arrived, in ms since 1970; the time of a reading whose source
         has no timestamp. Being an argument, it makes a second decoding of a
-        journaled message give the same readings.
+        journaled message give the same readings. A message without a time
+        that the broker sends twice, after a crash, is two readings, some
+        seconds apart: only a device's own time makes them one.
     retained : bool
         The broker kept this message for us. Without a time of its own its
         value may be months old, so it is no reading.

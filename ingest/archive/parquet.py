@@ -9,11 +9,13 @@ same. Readings that come late for a sealed day wait in the tail and are merged
 with the next sealing.
 
 A reader takes the tail first and the files second; whatever is sealed
-meanwhile it sees twice, never not at all. One process writes, any number read.
+meanwhile it sees twice, never not at all. One process writes, which a lock
+ensures from its first write on; any number read.
 """
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import sqlite3
@@ -24,7 +26,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,6 +112,7 @@ class ParquetArchive:
         self._in_tail = 0
         self._codes: dict[str, int] = {}
         self._writer: sqlite3.Connection | None = None
+        self._claim: IO[str] | None = None
         if not read_only:
             self._open()
 
@@ -127,6 +130,7 @@ class ParquetArchive:
                 group = groups[key] = []
             group.append(reading)
         with self._lock, _failing(self._tail_path):
+            self._take_over()
             with self._writer:
                 self._name({reading.point for reading in readings})
                 for (unit, day), group in groups.items():
@@ -152,6 +156,7 @@ class ParquetArchive:
         if self._writer is None:
             raise ArchiveError(f"{self.directory}: opened for reading only")
         with self._lock, _failing(self._tail_path):
+            self._take_over()
             self._seal(every=True)
 
     def frame(
@@ -211,6 +216,9 @@ class ParquetArchive:
             if self._writer is not None:
                 self._writer.close()
                 self._writer = None
+            if self._claim is not None:
+                self._claim.close()
+                self._claim = None
 
     def _open(self) -> None:
         try:
@@ -237,6 +245,23 @@ class ParquetArchive:
                 f"reads {FORMAT}. Use the version that wrote it."
             )
         self._writer = writer
+
+    def _take_over(self) -> None:
+        """Before the first write: be the only writer, and know what is there."""
+        if self._claim is not None:
+            return
+        assert self._writer is not None  # noqa: S101
+        writer = self._writer
+        claim = (self.directory / "writer.lock").open("w")
+        try:
+            fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            claim.close()
+            raise ArchiveError(
+                f"archive {self.directory}: another process writes to it; stop that "
+                "one, or only read here"
+            ) from error
+        self._claim = claim
         self._codes = {
             name: code for code, name in writer.execute("SELECT code, name FROM point")
         }

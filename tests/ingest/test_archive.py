@@ -328,6 +328,21 @@ def test_a_damaged_day_is_named_and_the_others_answer(tmp_path: Path) -> None:
     archive.close()
 
 
+def test_there_is_one_writer_and_any_number_of_readers(tmp_path: Path) -> None:
+    """Two sealing at once would write over each other's days."""
+    first, second = ParquetArchive(tmp_path), ParquetArchive(tmp_path)
+    first.write(walk(0.1))
+    assert not second.frame("hp1", *EVER).empty
+    with pytest.raises(ArchiveError, match="another process writes to it"):
+        second.write(walk(0.1))
+    first.close()
+    second.write(walk(0.2))
+    assert len(second.frame("hp1", *EVER)) == 28
+    with pytest.raises(ArchiveError, match="for reading only"):
+        ParquetArchive(tmp_path, read_only=True).write(walk(0.1))
+    second.close()
+
+
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     """A downgrade must not misread what it does not know."""
     import sqlite3

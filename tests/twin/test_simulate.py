@@ -467,9 +467,10 @@ def test_the_demo_tells_its_story() -> None:
         ("hp2", "cop_degradation", "compressor"),
         ("hp1", "cop_degradation", "condenser"),
         ("cdu1", "fouling", "exchanger"),
-        ("hp2", "sensor", "sink_outlet_temp_degc"),
+        ("hp2", "sensor", "source_outlet_temp_degc"),
         ("hp2", "missed_recovery", "override"),
         ("hp1", "missed_recovery", "sink_hot"),
+        ("hp2", "missed_recovery", "sink_hot"),
     }
     assert 0.22 < planted["hp1", "fouling", "condenser"]["size"] < 0.28
     assert 0.03 < planted["hp2", "cop_degradation", "compressor"]["size"] < 0.06

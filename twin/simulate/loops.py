@@ -16,7 +16,7 @@ import pandas as pd
 
 from twin.plant import Coolant
 from twin.simulate import media
-from twin.simulate.machine import Build, Duty, Wear
+from twin.simulate.machine import KELVIN, Build, Duty, Wear
 from twin.simulate.scenario import FaultKind
 
 if TYPE_CHECKING:
@@ -176,8 +176,7 @@ def loops(scenario: Scenario, conditions: Boundary, builds: dict[str, Build]) ->
             available[u] & ~override[u] & ~locked & reach & (warm >= SOURCE_LOW_DEGC)
         )
 
-    # the loop has no more to give than the racks put in
-    wanted = np.minimum(conditions.demand_w, 1.2 * it_heat)
+    wanted = np.minimum(conditions.demand_w, _enough(builds, conditions, supply))
     every = max(1, round(_DECIDE_S / step_s))
     rated = [builds[u].rating.sink_heat_w for u in units]
     on = _stages(wanted, rated, free, every, step_s)
@@ -190,25 +189,32 @@ def loops(scenario: Scenario, conditions: Boundary, builds: dict[str, Build]) ->
     capacity = flow * cp
     back = supply + it_heat / capacity
 
-    together = np.zeros(rows)
-    for build, runs in zip((builds[u] for u in units), on, strict=True):
-        together += build.rating.sink_heat_w * runs
-    share = wanted / np.maximum(together, 1.0)
-    orders: dict[str, Orders] = {}
+    rises: dict[str, Array] = {}
+    capacities: dict[str, Array] = {}
+    most: dict[str, Array] = {}
     for u, runs in zip(units, on, strict=True):
         build = builds[u]
-        heat = _ramp(share * build.rating.sink_heat_w * runs, runs, step_s)
-        rise = np.maximum(goal[u] - sink_in[u], 2.0)
-        sink_cp = media.heat_capacity(WATER, sink_in[u] + rise / 2.0)
-        rated_kg_s = build.sink_capacity_w_k / 4183.0
         # the network's pump holds the flow for the rise that the network needs
-        due = np.maximum(conditions.supply_degc - conditions.return_degc, 8.0)
+        rises[u] = np.maximum(conditions.supply_degc - sink_in[u], 2.0)
+        capacities[u] = media.heat_capacity(WATER, sink_in[u] + rises[u] / 2.0)
+        flowing = 1.0 - scenario.size(times, FaultKind.LOW_FLOW, u)
+        can = _FLOW_HIGH * flowing * build.sink_capacity_w_k * rises[u]
+        most[u] = np.minimum(can, 1.08 * build.rating.sink_heat_w) * runs
+    shares = _shared(wanted, rated, on, [most[u] for u in units])
+
+    orders: dict[str, Orders] = {}
+    for u, runs, share in zip(units, on, shares, strict=True):
+        build = builds[u]
+        heat = _ramp(share, runs, step_s)
+        rated_kg_s = build.sink_capacity_w_k / 4183.0
+        sink_cp = capacities[u]
         sink_kg_s = np.clip(
-            share * build.rating.sink_heat_w / (due * sink_cp),
+            share / (rises[u] * sink_cp),
             _FLOW_LOW * rated_kg_s,
             _FLOW_HIGH * rated_kg_s,
         )
         sink_kg_s = sink_kg_s * (1.0 - scenario.size(times, FaultKind.LOW_FLOW, u))
+        rise = np.maximum(goal[u] - sink_in[u], 2.0)
         heat = np.minimum(heat, sink_kg_s * sink_cp * rise)
         heat = np.maximum(heat, 1.0)
         source_in = back - scenario.size(times, FaultKind.SOURCE_COLD, u)
@@ -219,6 +225,44 @@ def loops(scenario: Scenario, conditions: Boundary, builds: dict[str, Build]) ->
             Duty(source_in, sink_in[u], source_kg_s * cp, sink_kg_s * sink_cp, heat),
         )  # fmt: skip
     return Loops(supply, back, flow, capacity, orders)
+
+
+def _enough(builds: dict[str, Build], conditions: Boundary, supply: Array) -> Array:
+    """Return the sink heat that would take all but a little of the racks' heat [W].
+
+    The controller knows each machine's share of Carnot at its rated point.
+    """
+    warm = conditions.supply_degc + KELVIN
+    carnot = warm / np.maximum(warm - supply - KELVIN, 5.0)
+    share = 0.0
+    for build in builds.values():
+        hot = build.rating.sink_outlet_temp_degc + KELVIN
+        lift = hot - KELVIN - build.rating.source_outlet_temp_degc
+        cop = build.rating.sink_heat_w / (
+            build.rating.sink_heat_w - build.source_capacity_w_k * _spread(build)
+        )
+        share = max(share, cop * lift / hot)
+    return 0.985 * conditions.it_heat_w / (1.0 - 1.0 / (share * carnot))
+
+
+def _spread(build: Build) -> float:
+    rating = build.rating
+    return rating.source_inlet_temp_degc - rating.source_outlet_temp_degc
+
+
+def _shared(
+    wanted: Array, rated: list[float], on: list[Flags], most: list[Array]
+) -> list[Array]:
+    """Share the work by size; what one cannot take goes to those that can [W]."""
+    together = np.sum([r * runs for r, runs in zip(rated, on, strict=True)], axis=0)
+    first = [
+        np.minimum(wanted * (r * runs) / np.maximum(together, 1.0), m)
+        for r, runs, m in zip(rated, on, most, strict=True)
+    ]
+    left = np.maximum(wanted * (together > 0.0) - np.sum(first, axis=0), 0.0)
+    room = np.sum([m - f for m, f in zip(most, first, strict=True)], axis=0)
+    part = np.clip(left / np.maximum(room, 1.0), 0.0, 1.0)
+    return [f + (m - f) * part for f, m in zip(first, most, strict=True)]
 
 
 def _ramp(heat: Array, runs: Flags, step_s: float) -> Array:

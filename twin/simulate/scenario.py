@@ -273,17 +273,21 @@ def _demo(days: int, seed: int) -> Scenario:
             Fault(unit="cdu1", kind=FaultKind.EXCHANGER_FOULING, start=day(45),
                   size=0.15, shape="linear", end=day(80)),
             # a probe that was pulled out of its pocket for ten days
-            Fault(unit="hp2", kind=FaultKind.SENSOR_OFFSET, start=day(84), size=-4.0,
-                  end=day(94), component="sink_outlet_temp_degc"),
+            Fault(unit="hp2", kind=FaultKind.SENSOR_OFFSET, start=day(84), size=-2.0,
+                  end=day(94), component="source_outlet_temp_degc"),
             Fault(unit="hp2", kind=FaultKind.OVERRIDE, start=day(100), end=day(103)),
-            Fault(unit="hp1", kind=FaultKind.SINK_HOT, start=day(108), size=14.0,
-                  end=day(110)),
+            # a network returns too hot to everybody
+            *(
+                Fault(unit=unit, kind=FaultKind.SINK_HOT, start=day(108), size=14.0,
+                      end=day(110))
+                for unit in ("hp1", "hp2")
+            ),
         ),
         maintenance=(
             Maintenance(time=day(80), unit="cdu1", action=Action.CLEANED,
                         component="exchanger", note="plates opened and washed"),
             Maintenance(time=day(94), unit="hp2", action=Action.NOTE,
-                        component="sink_outlet_temp_degc",
+                        component="source_outlet_temp_degc",
                         note="probe found beside its pocket, put back"),
         ),
     )  # fmt: skip

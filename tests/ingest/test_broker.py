@@ -276,3 +276,66 @@ def test_tls_is_spoken_and_strangers_are_not_trusted(tmp_path: Path) -> None:
     gc.collect()
     with pytest.raises(BrokerError, match="look at ca_file"):
         Publisher(replace(good, ca_file=tmp_path / "none.crt"))
+
+
+def _kept_for_an_absent_service(port: int, number: int, **who: str) -> int:
+    """Publish while the subscriber is away; return how many it then gets."""
+    subscriber = Subscriber(Connection(port=port, client_id="svc", **who), ["t"])  # type: ignore[arg-type]
+    subscriber.start()
+    until(lambda: subscriber.status().connected)
+    subscriber.stop()
+    with Publisher(Connection(port=port, client_id="p", **who)) as publisher:  # type: ignore[arg-type]
+        assert publisher.publish_all(("t", str(i)) for i in range(number)) == number
+    subscriber.start()
+    got, quiet = 0, 0
+    while got < number and quiet < 4:
+        some = subscriber.take(timeout=0.25)
+        subscriber.acknowledge(some)
+        got += len(some)
+        quiet = 0 if some else quiet + 1
+    subscriber.stop()
+    return got
+
+
+def test_the_configuration_we_ship_keeps_what_the_default_drops(
+    tmp_path: Path,
+) -> None:
+    """As it stands, but for ports and paths; it also asks who we are."""
+    passwords = tmp_path / "passwords"
+    tool = servers.program("mosquitto_passwd")
+    command = [tool, "-b", "-c", str(passwords), "hptwin", "hush"]
+    subprocess.run(command, check=True, capture_output=True)
+    port, folder = servers.free_port(), tmp_path / "shipped"
+    folder.mkdir()
+    text = servers.MOSQUITTO_CONF.read_text("utf-8")
+    for ours, here in (
+        ("listener 1883 ", f"listener {port} "),
+        ("/etc/mosquitto/hptwin.passwd", str(passwords)),
+        ("/var/lib/mosquitto/", f"{folder}/"),
+    ):
+        assert ours in text
+        text = text.replace(ours, here)
+    conf = folder / "mosquitto.conf"
+    conf.write_text(f"{text}\nuser root\n", "utf-8")
+    command = [servers.program("mosquitto"), "-c", str(conf)]
+    server = servers.Server(command, port, folder)
+    server.start()
+    try:
+        who = {"username": "hptwin", "password": "hush"}
+        assert _kept_for_an_absent_service(port, 2500, **who) == 2500
+        with (
+            Publisher(Connection(port=port, client_id="nobody")) as publisher,
+            pytest.raises(BrokerError, match="are user and password right"),
+        ):
+            publisher.publish("t", "1", timeout=1.0)
+    finally:
+        server.stop()
+    bare = servers.free_port()
+    conf.write_text(f"listener {bare} 127.0.0.1\nallow_anonymous true\nuser root\n")
+    server = servers.Server(command, bare, folder)
+    server.start()
+    try:
+        # The control: each one was acknowledged to the publisher all the same.
+        assert _kept_for_an_absent_service(bare, 2500) < 2500
+    finally:
+        server.stop()

@@ -266,10 +266,10 @@ class Subscriber:
         self.start()
 
     def take(self, *, timeout: float, messages: int = 2000) -> list[Delivery]:
-        """Return what has arrived, in order, waiting for the first of it. [s].
+        """Return what has arrived, in order, waiting for the first of it.
 
-        Empty after the timeout. Whatever it returns is the caller's to make
-        durable and to acknowledge.
+        Empty after the timeout [s]. Whatever it returns is the caller's to
+        make durable and to acknowledge.
         """
         with self._arrived:
             if not self._inbox and self._arrived.wait(timeout):

@@ -389,7 +389,7 @@ def _cells(
     known: NDArray[np.bool_],
     notes: _Notes,
 ) -> NDArray[np.float64]:
-    """Return a column in SI, NaN where there is no reading. [SI unit]."""
+    """Return a column in SI, NaN where there is no reading."""
     import pandas as pd
 
     series = pd.Series(column).reset_index(drop=True)

@@ -130,9 +130,10 @@ class Intake:
             thread.start()
 
     def stop(self, timeout: float = 10.0) -> None:
-        """Stop taking messages in and finish what is at hand. [s].
+        """Stop taking messages in and finish what is at hand.
 
-        What is not finished stays in the journal, or with the broker.
+        What is not finished within the timeout stays in the journal, or with
+        the broker. [s]
         """
         self._stopping.set()
         self._arrived.set()
@@ -143,7 +144,7 @@ class Intake:
         self._threads = []
 
     def drain(self, timeout: float) -> bool:
-        """Wait until the journal is worked off; say whether it is. [s]."""
+        """Wait until the journal is worked off; say whether it is in time."""
         end = time.monotonic() + timeout
         while self.counts().in_flight:
             if time.monotonic() > end:

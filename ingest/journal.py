@@ -57,6 +57,8 @@ CREATE TABLE dead_letter (
 # received_ms, retained, bytes of topic, bytes of payload
 _HEAD = struct.Struct("<qBHI")
 _LONGEST_LETTER = 4096
+# Some megabytes at a time, however long the messages are. [B]
+_LARGEST_READ = 16 << 20
 
 
 class Message(NamedTuple):
@@ -442,12 +444,13 @@ def _position(reader: sqlite3.Connection, consumer: str) -> int:
 
 def _read(reader: sqlite3.Connection, after: int, limit: int) -> Batch | None:
     messages: list[Message] = []
-    position = after
+    position, size = after, 0
     for number, content in reader.execute(
         "SELECT id, content FROM batch WHERE id > ? ORDER BY id", (after,)
     ):
         messages.extend(unpack(content))
         position = number
-        if len(messages) >= limit:
+        size += len(content)
+        if len(messages) >= limit or size >= _LARGEST_READ:
             break
     return Batch(position, messages) if messages else None

@@ -63,6 +63,18 @@ def test_a_journal_is_read_in_the_order_of_arrival(tmp_path: Path) -> None:
     journal.close()
 
 
+def test_long_messages_are_read_a_few_at_a_time(tmp_path: Path) -> None:
+    """A backlog of them must not become a backlog in memory."""
+    journal = Journal(tmp_path / "j.sqlite")
+    for _ in range(30):
+        journal.append(some(1, size=1 << 20))
+    batch = journal.read(0)
+
+    assert batch is not None
+    assert len(batch.messages) == 16
+    journal.close()
+
+
 def test_cursor_and_verdicts_move_together(tmp_path: Path) -> None:
     """So a crash can neither count a message twice nor forget it."""
     journal = Journal(tmp_path / "j.sqlite")

@@ -637,7 +637,10 @@ def _bracket(u, p, mode, pow_s, pow_k, tables, ref, out):  # type: ignore[no-unt
         low = np.log(grid[G_T_LOW] - u[2] - p[SC])
     found = False
     cold = False
-    x, y = 0.0, high
+    y = high
+    x, fc, why = _inner(y, x_low, x_high, u, p, mode, pow_s, pow_k, tables, ref, out)
+    if mode == 0 and why == 0 and fc > 0.0:
+        return x, y, 4  # at a given speed, hotter condensing always needs less area
     steps = 32
     for i in range(steps + 1):
         # Even in temperature, but for the first, which is next to nothing.

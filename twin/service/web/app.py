@@ -1037,7 +1037,10 @@ def _errors(app: FastAPI, room: _Room) -> None:
     def _failed(request: Request, error: Exception) -> Response:
         log.error("%s failed", request.url.path, exc_info=error)
         return PlainTextResponse(
-            "The page failed here; the log says why. Everything else goes on.\n", 500
+            "The page failed here; the log says why. Everything else goes on.\n",
+            500,
+            # This answer is made outside the guard.
+            headers={name.decode(): value.decode() for name, value in _HEADERS},
         )
 
 

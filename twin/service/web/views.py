@@ -96,8 +96,11 @@ def _time(text: str, where: ZoneInfo) -> datetime:
 
 
 def _until(text: str, where: ZoneInfo) -> datetime:
-    time = _time(text, where)
-    return time + timedelta(days=1) if len(text) == len("2026-01-31") else time
+    time = datetime.fromisoformat(text)
+    if len(text) == len("2026-01-31"):
+        # By the calendar: that day may have 23 or 25 hours.
+        time += timedelta(days=1)
+    return (time if time.tzinfo else time.replace(tzinfo=where)).astimezone(UTC)
 
 
 def last_time(results: Results) -> datetime:
@@ -502,8 +505,12 @@ def _empty(reason: str) -> Chart:
 def components(results: Results, unit: str) -> list[str]:
     """Return the components of a unit whose conductance is followed."""
     rows = results.health
-    rows = rows[(rows["unit"] == unit) & rows["indicator"].map(_is_conductance)]
+    rows = rows[(rows["unit"] == unit) & _followed(rows)]
     return sorted(map(str, rows["component"].unique()))
+
+
+def _followed(rows: pd.DataFrame) -> pd.Series[bool]:
+    return rows["indicator"].map(_is_conductance).astype(bool)
 
 
 def _is_conductance(indicator: str) -> bool:
@@ -514,9 +521,7 @@ def conductance_chart(results: Results, span: Range, component: str) -> Chart:
     """Return the conductance of a component over its reference, with its band."""
     unit = span.unit or _first_unit(results.health)
     rows = within(results.health, span, unit)
-    rows = rows[
-        (rows["component"] == component) & rows["indicator"].map(_is_conductance)
-    ]
+    rows = rows[(rows["component"] == component) & _followed(rows)]
     if not rows["value"].notna().any():
         return _empty(f"No conductance of {unit} {component} in this range.")
     percents = rows.assign(
@@ -549,9 +554,7 @@ def detector_chart(results: Results, span: Range, component: str) -> Chart:
     """Return the detection statistic over its limit; above one it is a finding."""
     unit = span.unit or _first_unit(results.health)
     rows = within(results.health, span, unit)
-    rows = rows[
-        (rows["component"] == component) & rows["indicator"].map(_is_conductance)
-    ]
+    rows = rows[(rows["component"] == component) & _followed(rows)]
     share = rows["statistic"] / rows["limit"].where(rows["limit"] > 0)
     if not share.notna().any():
         return _empty(f"No detection statistic of {unit} {component} in this range.")

@@ -1,0 +1,8 @@
+"""The service's tests share a sample site: ``import sample_results``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))

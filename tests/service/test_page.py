@@ -1,0 +1,352 @@
+"""The page in a real browser: it lives, it obeys, it stays at home.
+
+Chromium, headless, driven from outside; skipped with a reason where there is
+none, failing where CI is set.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import sample_results
+
+from twin.service.alarms import Alarms
+from twin.service.results import Live, Results, ResultsView
+from twin.service.state import State
+from twin.service.web.app import Server, create_app
+
+CHROMIUM = Path("/usr/bin/chromium")
+if not CHROMIUM.exists() and not os.environ.get("CI"):
+    pytest.skip(
+        f"no browser at {CHROMIUM}: apt-get install chromium", allow_module_level=True
+    )
+sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright")
+
+NOW = sample_results.NOW
+KEY = "hp1/fouling/condenser"
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[sync_api.Browser]:
+    """One browser for all; a context each."""
+    with sync_api.sync_playwright() as play:
+        browser = play.chromium.launch(
+            executable_path=str(CHROMIUM), headless=True, args=FLAGS
+        )
+        yield browser
+        browser.close()
+
+
+class Visit:
+    """A served site, and a visitor whose every request and error is noted."""
+
+    def __init__(
+        self,
+        browser: sync_api.Browser,
+        *units: str,
+        heartbeat: float = 1.0,
+        **context: object,
+    ) -> None:
+        units = units or ("hp1", "hp2")
+        self.results: Results = sample_results.results(*units)
+        self.moment = NOW
+        self.view = ResultsView(self.results)
+        self.alarms = Alarms(State.in_memory())
+        self.alarms.step(self.results.findings, NOW)
+        self.live = Live()
+        self.app = create_app(
+            self.view,
+            self.alarms,
+            self.live,
+            plant=sample_results.plant(*units),
+            clock=lambda: self.moment,
+            timezone="Europe/Copenhagen",
+            heartbeat=heartbeat,
+        )
+        self.server = Server(self.app, port=0)
+        self.context = browser.new_context(**context)
+        self.requests: list[str] = []
+        self.errors: list[str] = []
+        self.dialogs: list[str] = []
+
+    def __enter__(self) -> Visit:
+        self.server.start()
+        self.page = self.context.new_page()
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on(
+            "console",
+            lambda said: said.type == "error" and self.errors.append(said.text),
+        )
+        self.page.on("dialog", self._dialog)
+        return self
+
+    def _dialog(self, dialog: sync_api.Dialog) -> None:
+        self.dialogs.append(dialog.message)
+        dialog.dismiss()
+
+    def __exit__(self, *_: object) -> None:
+        self.context.close()
+        self.server.close()
+
+    def open(self, path: str = "/") -> sync_api.Page:
+        """Open a page and wait until it is live and drawn."""
+        self.page.goto(self.server.url + path)
+        self.page.wait_for_selector("#line.on")
+        if path != "/alarms":
+            self.page.wait_for_selector(".uplot canvas")
+        return self.page
+
+    def foreign(self) -> list[str]:
+        """Return every request that went to another host than ours."""
+        return [
+            url
+            for url in self.requests
+            if urlsplit(url).hostname != "127.0.0.1" and not url.startswith("blob:")
+        ]
+
+
+def text_of(page: sync_api.Page, unit: str, point: str) -> sync_api.Locator:
+    """Return where the drawing shows a point."""
+    return page.locator(f'.drawing [data-unit="{unit}"][data-point="{point}"]')
+
+
+def test_live_values_change_under_the_eyes(browser):
+    """A value that arrives is on the drawing without a reload."""
+    with Visit(browser) as visit:
+        page = visit.open()
+        place = text_of(page, "hp1", "sink_outlet_temp_degc")
+        sync_api.expect(place).to_have_text("69.6\u202f°C")
+        page.evaluate("window.stillHere = true")
+
+        visit.live.update("hp1", "sink_outlet_temp_degc", 71.23, NOW)
+
+        sync_api.expect(place).to_have_text("71.2\u202f°C")
+        assert page.evaluate("window.stillHere")
+        assert visit.errors == []
+        assert visit.foreign() == []
+        assert len(visit.requests) > 5
+
+
+def test_an_alarm_is_acknowledged_by_click(browser):
+    """The name is asked for once, and the state is then a word on the page."""
+    with Visit(browser) as visit:
+        page = visit.open()
+        case = page.locator(f'[data-key="{KEY}"]')
+        sync_api.expect(case.locator(".badge")).to_have_text("unacknowledged")
+        case.locator("summary", has_text="Acknowledge").click()
+        case.locator("form:visible [name=who]").fill("Ada")
+        case.locator("form:visible [name=comment]").fill("cleaning is booked")
+        case.locator("form:visible button").click()
+
+        case = page.locator(f'[data-key="{KEY}"]')
+        sync_api.expect(case.locator(".badge")).to_have_text("acknowledged")
+        sync_api.expect(case.locator(".note")).to_contain_text("Ada")
+        kept = visit.alarms.case(KEY)
+        assert kept is not None
+        assert kept.acknowledged is not None
+        assert kept.acknowledged.comment == "cleaning is booked"
+
+        other = page.locator('[data-key="hp1/missed_recovery/control"]')
+        other.locator("summary", has_text="Shelve").click()
+        name = other.locator("form:visible [name=who]")
+        sync_api.expect(name).to_have_value("Ada")
+        other.locator("form:visible [name=reason]").fill("until the night shift")
+        other.locator("form:visible button").click()
+        other = page.locator('[data-key="hp1/missed_recovery/control"]')
+        sync_api.expect(other.locator(".badge")).to_have_text("shelved")
+        assert visit.errors == []
+
+
+def test_news_is_offered_and_not_forced(browser):
+    """What somebody is typing is not thrown away by an update."""
+    with Visit(browser) as visit:
+        page = visit.open()
+        case = page.locator(f'[data-key="{KEY}"]')
+        case.locator("summary", has_text="Acknowledge").click()
+        field = case.locator("form:visible [name=comment]")
+        field.fill("half a sent")
+
+        visit.view.publish(sample_results.results(seed=5))
+
+        page.wait_for_selector("#news")
+        sync_api.expect(field).to_have_value("half a sent")
+        page.click("#news")
+        page.wait_for_selector("#line.on")
+        assert page.locator("#news").count() == 0
+
+
+def test_stale_data_looks_stale_and_says_so(browser):
+    """Struck through, and in words; fresh data does neither."""
+    with Visit(browser) as visit:
+        page = visit.open()
+        fresh = text_of(page, "hp1", "cop")
+        old = text_of(page, "dry_cooler", "rejected_heat_w")
+        look = "element => getComputedStyle(element).textDecorationLine"
+        assert fresh.evaluate(look) == "none"
+        assert old.evaluate(look) == "line-through"
+        sync_api.expect(page.locator("#staleness")).to_contain_text("1 of")
+
+        visit.live.update("dry_cooler", "rejected_heat_w", 1.0e5, NOW)
+
+        sync_api.expect(page.locator("#staleness")).to_contain_text("fresh")
+
+
+def test_a_lost_server_is_said(browser):
+    """Old values under a green lamp would be the worst of all."""
+    with Visit(browser) as visit:
+        page = visit.open()
+        visit.server.close()
+
+        sync_api.expect(page.locator("#line")).to_contain_text("connection lost")
+
+
+def test_a_charts_csv_downloads(browser, tmp_path):
+    """One click, one file, and what is in it is what was drawn."""
+    with Visit(browser) as visit:
+        page = visit.open("/unit/hp1")
+        for title, column in (("COP", "cop"), ("Conductance", "statistic")):
+            chart = page.locator("figure", has=page.locator("h2", has_text=title))
+            with page.expect_download() as waiting:
+                chart.first.locator("a.csv").click()
+            path = tmp_path / f"{title}.csv"
+            waiting.value.save_as(path)
+            rows = list(csv.DictReader(path.read_text("utf-8").splitlines()))
+            assert len(rows) > 20
+            assert {row["unit"] for row in rows} == {"hp1"}
+            assert float(rows[-1][column]) > 0
+
+
+def test_the_chart_is_really_drawn_and_reaches_to_the_cleaning_date(browser):
+    """Ink on the canvas, and an axis that goes as far as the mark."""
+    with Visit(browser) as visit:
+        page = visit.open("/unit/hp1")
+        inked = page.evaluate(
+            """() => [...document.querySelectorAll('.uplot canvas')].map(canvas => {
+                const ink = canvas.getContext('2d').getImageData(
+                    0, 0, canvas.width, canvas.height).data;
+                let count = 0;
+                for (let i = 3; i < ink.length; i += 4) count += ink[i] > 0;
+                return count / (canvas.width * canvas.height);
+            })"""
+        )
+
+        assert len(inked) == 5
+        assert min(inked) > 0.01
+        chart = visit.page.request.get(
+            visit.server.url + "/api/charts/conductance?unit=hp1&component=condenser"
+        ).json()
+        clean_by = int((NOW + timedelta(days=23)).timestamp())
+        assert [mark["time"] for mark in chart["marks"]] == [clean_by]
+
+
+@pytest.mark.parametrize(
+    ("width", "scheme"), [(1280, "light"), (1280, "dark"), (390, "light")]
+)
+def test_it_fits_and_can_be_read(browser, width, scheme):
+    """Nothing runs out of a phone, and ink stands clear of paper in both."""
+    with Visit(
+        browser, viewport={"width": width, "height": 844}, color_scheme=scheme
+    ) as visit:
+        for path in ("/", "/unit/hp1", "/alarms"):
+            page = visit.open(path)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            for place in (".sentence", ".advice", ".facts dt", "h2 small", ".badge"):
+                ratio = page.evaluate(CONTRAST, place)
+                assert ratio >= 4.5, f"{path} {place} in {scheme}: {ratio:.2f}"
+        assert visit.errors == []
+
+
+CONTRAST = """place => {
+    const parse = text => (text.match(/[\\d.]+/g) || []).map(Number);
+    const light = text => {
+        const [r, g, b] = parse(text).map(v => v / 255)
+            .map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const paper = element => {
+        for (let at = element; at; at = at.parentElement) {
+            const ground = getComputedStyle(at).backgroundColor;
+            const parts = parse(ground);
+            if (parts.length === 3 || parts[3] > 0) return ground;
+        }
+        return 'rgb(255, 255, 255)';
+    };
+    return Math.min(...[...document.querySelectorAll(place)]
+        .filter(element => !element.closest('.muted')).map(element => {
+        const a = light(getComputedStyle(element).color), b = light(paper(element));
+        return (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    }));
+}"""
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("<script>alert(1)</script>", '"><img src=x onerror=alert(1)>'),
+        ("</script><svg onload=alert(1)>", "javascript:alert(1)"),
+        ("__proto__", "{{ alert(1) }}"),
+    ],
+)
+def test_hostile_names_do_not_execute(browser, names):
+    """As the units' names, and as one that arrives live."""
+    with Visit(browser, *names) as visit:
+        page = visit.open()
+        for name in names:
+            visit.live.update(name, "cop", 9.87, NOW)
+            visit.live.update(name, name, 1.0, NOW)
+        cop = page.locator('.drawing .big[data-point="cop"]')
+        sync_api.expect(cop).to_have_text("9.87")
+        page.locator("nav a", has_text=names[0]).first.click()
+        page.wait_for_selector("#line.on")
+        page.goto(visit.server.url + "/alarms")
+        page.wait_for_selector("#line.on")
+
+        assert visit.dialogs == []
+        assert visit.errors == []
+        assert visit.foreign() == []
+
+
+def test_a_script_that_got_in_would_be_caught(browser):
+    """The control of the test above: inline script is refused by the policy."""
+    with Visit(browser) as visit:
+        page = visit.open()
+        page.evaluate(
+            """() => {
+                const script = document.createElement('script');
+                script.textContent = 'alert(1)';
+                document.body.append(script);
+            }"""
+        )
+
+        assert visit.dialogs == []
+        assert any("Content Security Policy" in error for error in visit.errors)
+
+
+def test_the_server_ends_with_a_browser_connected(browser):
+    """SIGTERM's path: streams first, then the server, in seconds."""
+    with Visit(browser) as visit:
+        visit.open()
+        before = datetime.now(UTC)
+        visit.server.close()
+
+        assert not visit.server.alive
+        assert datetime.now(UTC) - before < timedelta(seconds=10)
+        names = [thread.name for thread in threading.enumerate()]
+        assert "hptwin-page" not in names

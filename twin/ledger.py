@@ -121,7 +121,7 @@ class Rules:
 
     least_share: float = 0.02
     least_shortage: float = 0.01
-    full_lift: float = 0.5
+    full_lift: float = 0.75
     flow_uncertainty: float = 0.02
     pair_uncertainty_k: float = 0.1
     full_running: float = 0.9

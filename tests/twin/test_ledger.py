@@ -223,7 +223,7 @@ def sites(draw):
     return plant, frames, able
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(sites())
 def test_closes_in_every_interval(drawn):
     """The accounts sum to what was measured, whatever was measured."""
@@ -242,7 +242,7 @@ def test_closes_in_every_interval(drawn):
     assert (shared <= thrown * (1 + 1e-9) + 1e-3).all()
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(sites())
 def test_nothing_is_negative_and_causes_exclude_each_other(drawn):
     """One cause per machine and interval, but for what degradation leaves over."""
@@ -269,7 +269,7 @@ def test_nothing_is_negative_and_causes_exclude_each_other(drawn):
     )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(sites())
 def test_machines_sum_to_the_site(drawn):
     """What is missed on the site is missed by a machine, no more and no less."""
@@ -280,7 +280,7 @@ def test_machines_sum_to_the_site(drawn):
         assert_allclose(alone, whole, rtol=1e-9, atol=1e-3)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(sites())
 def test_nothing_missed_without_demand_rejection_or_data(drawn):
     """A gap, an unknown or met demand, an idle cooler: none of these is missed heat."""

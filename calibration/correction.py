@@ -48,14 +48,14 @@ CHANNELS = ("compressor_power_w", "source_heat_w", "sink_heat_w")
 Matrix = NDArray[np.float64]
 
 
-class ForbiddenInput(ValueError):
+class ForbiddenInputError(ValueError):
     """Somebody offered the correction a quantity that carries faults."""
 
 
 def _admit(columns: Sequence[str], load: str) -> None:
     for name in columns:
         if name not in BOUNDARY and not (name == load and load in LOADS):
-            raise ForbiddenInput(
+            raise ForbiddenInputError(
                 f'correction: input "{name}" is not a boundary condition or command;'
                 f" allowed are {', '.join(sorted(BOUNDARY))} and the imposed load"
             )
@@ -109,7 +109,7 @@ class Correction:
 
     def _scaled(self, conditions: pd.DataFrame) -> Matrix:
         values = conditions[list(self.inputs)].to_numpy(dtype=float)
-        return (values - np.asarray(self.centre)) / np.asarray(self.scale)
+        return np.asarray((values - np.asarray(self.centre)) / np.asarray(self.scale))
 
     def inside(self, conditions: pd.DataFrame) -> NDArray[np.bool_]:
         """Return where the conditions resemble those it was trained on."""
@@ -153,7 +153,7 @@ class Correction:
 
         Raises
         ------
-        ForbiddenInput
+        ForbiddenInputError
             If the data name an input outside the allow-list.
         """
         return cls(
@@ -206,7 +206,7 @@ def train(
 
     Raises
     ------
-    ForbiddenInput
+    ForbiddenInputError
         If a column of the conditions is not on the allow-list.
     """
     from sklearn.linear_model import Ridge

@@ -20,7 +20,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from calibration.model import FlowLaw, Model, conditions
+from calibration.model import FlowLaw, Model, conditions, heat_pump
 from calibration.registry import Role
 from calibration.steady import windows as steady_windows
 from twin.exchanger import PlateExchanger, fit_conductance
@@ -107,6 +107,38 @@ DEGRADATIONS: Mapping[str, tuple[str, float]] = MappingProxyType(
         "subcooling": ("subcooling_k", 0.5),
     }
 )
+# From the liquid side alone a fouled exchanger looks like low charge or a worn
+# compressor: its size would be a guess, so it is not offered.
+_NEEDS: Mapping[str, str] = MappingProxyType(
+    {
+        "evaporator": "suction_pressure_pa",
+        "condenser": "compressor_discharge_pressure_pa",
+    }
+)
+_NAMES: Mapping[str, tuple[str, str]] = {
+    "evaporator": ("evaporator", "conductance_ratio"),
+    "condenser": ("condenser", "conductance_ratio"),
+    "isentropic": ("compressor", "isentropic_ratio"),
+    "volumetric": ("compressor", "volumetric_ratio"),
+    "subcooling": ("charge", "subcooling_ratio"),
+}
+# Without pressures, power and capacity name no part of the machine.
+_WHOLE: Mapping[str, tuple[str, str]] = {
+    "isentropic": ("machine", "efficiency_ratio"),
+    "volumetric": ("machine", "capacity_ratio"),
+}
+# What a physics that is not the plant's loses when weather and load leave those of
+# the reference, as 1 sigma of the ratio's logarithm: measured on the simulator,
+# whose physics differs, between its first autumn weeks and the colder ones after.
+_STRUCTURE: Mapping[str, float] = MappingProxyType(
+    {
+        "evaporator": 0.012,
+        "condenser": 0.015,
+        "isentropic": 0.008,
+        "volumetric": 0.008,
+        "subcooling": 0.05,
+    }
+)
 IDENTIFIABLE = 0.5
 """Posterior over prior sigma below which a degradation is told apart. [1]"""
 INFORMED = 0.95
@@ -150,7 +182,8 @@ class Fit:
 
     def interval(self, name: str) -> tuple[float, float]:
         """Return the 95 % interval of a fitted parameter, in its unit."""
-        value, error = self.model.values[name], self.model.errors[name]
+        value = self.model.values[name]  # noqa: PD011 (a mapping)
+        error = self.model.errors[name]
         return value - 1.96 * error, value + 1.96 * error
 
 
@@ -254,7 +287,8 @@ def _flow_law(
     heat = windows[f"{other}_heat_w"] + sign * work
     change = sign * (windows[needed[3]] - windows[needed[2]])
     flow = (heat / (capacity * change)).to_numpy(dtype=float)
-    good = np.isfinite(flow) & (flow > 0.0) & (change.to_numpy(dtype=float) > 0.5)
+    good: NDArray[np.bool_] = np.isfinite(flow) & (flow > 0.0)
+    good &= change.to_numpy(dtype=float) > 0.5
     if good.sum() < 20:
         return None
     y = np.log(flow[good])
@@ -311,7 +345,7 @@ class _Problem:
 
     def hold(self, pump: HeatPump) -> float:
         """Fix which windows count: those that are solved here. Return the rest."""
-        solved = np.isfinite(self.predict(pump)).all(axis=1)
+        solved = np.asarray(np.isfinite(self.predict(pump)).all(axis=1))
         self.use = self.known & solved[:, None]
         return 1.0 - float(solved.mean())
 
@@ -321,7 +355,7 @@ class _Problem:
         return np.asarray(rest[self.use], dtype=float)
 
     def jacobian(self, pump: HeatPump, names: Sequence[str]) -> Matrix:
-        """Derivatives of the levels by parameters: rows x outputs x parameters."""
+        """Differentiate the levels: rows x outputs x parameters."""
         raw = pump.sensitivities(self.asked, self.given, self.outputs, list(names))
         raw = np.array(raw, dtype=float)
         at = pump.predict(self.asked, given=self.given)
@@ -331,7 +365,7 @@ class _Problem:
         return np.where(np.isfinite(raw), raw, 0.0)
 
     def effects(self, pump: HeatPump, names: Sequence[str]) -> Matrix:
-        """What one unit of each instrument's drift does: rows x outputs x drifts."""
+        """Return what a unit of each drift does: rows x outputs x drifts."""
         base = self.predict(pump)
         columns = []
         for name in names:
@@ -413,7 +447,7 @@ def _minimise(
         jac=jacobian,
         bounds=(-limit, limit),
         x_scale=np.concatenate([prior, drift_sigma]),
-        loss=loss,
+        loss=loss,  # type: ignore[arg-type]
         method="trf",
         ftol=1e-6,
         xtol=1e-6,
@@ -486,7 +520,7 @@ def _autocorrelation(rest: Matrix, index: pd.Index) -> float:
 
 
 def _inflation(correlation: float) -> float:
-    """Return how many correlated windows are worth one independent one. [1]"""
+    """Return how many correlated windows are worth one independent one. [1]."""
     return (1.0 + correlation) / (1.0 - correlation)
 
 
@@ -748,7 +782,7 @@ def fit_reference(
     )
     model = _with_scatter(model, chosen)
     model = _with_tracked(model, machine, used)
-    relative = model.scatter.get("compressor_power_w", 0.0)
+    relative = _misfit(model, chosen)
     if relative > 0.15:
         return _refuse(
             "reference.unexplained",
@@ -756,7 +790,7 @@ def fit_reference(
             f" {relative:.0%}; a point is mapped or converted wrongly, or the plant"
             " was not quiet.",
             unit=machine.id,
-            scatter=relative,
+            misfit=relative,
         )
     if "energy_balance_error" in chosen:
         closure = chosen["energy_balance_error"].median()
@@ -771,6 +805,15 @@ def fit_reference(
         correlation=covariance / np.outer(deviation, deviation),
         unsolved=unsolved,
     )
+
+
+def _misfit(model: Model, chosen: pd.DataFrame) -> float:
+    """Return the relative error of the power, its bias included. [1]."""
+    if "compressor_power_w" not in model.outputs:
+        return 0.0
+    found = heat_pump(model).predict(conditions(chosen, model), given=model.given)
+    ratio = np.log(found["compressor_power_w"] / chosen["compressor_power_w"])
+    return float(np.nanmedian(np.abs(np.asarray(ratio, dtype=float))))
 
 
 def _start(pump: HeatPump, used: pd.DataFrame, outputs: Sequence[str]) -> HeatPump:
@@ -825,7 +868,7 @@ def _candidates(given: str, machine: Machine, outputs: Sequence[str]) -> list[st
 
 
 def _by_x(pump: HeatPump, names: Sequence[str]) -> Matrix:
-    """Derivative of each parameter by its coordinate: itself if a logarithm."""
+    """Differentiate parameters by their coordinates: itself if a logarithm."""
     return np.array(
         [
             float(getattr(pump.parameters, name)) if _REFERENCE[name][0] else 1.0
@@ -879,12 +922,12 @@ def _drift_names(problem: _Problem, drifts: Mapping[str, float]) -> list[str]:
 
 def _with_scatter(model: Model, chosen: pd.DataFrame) -> Model:
     """Measure how far windows and days lie from the model in its own period."""
-    assert isinstance(model.physics, HeatPump)
+    pump = heat_pump(model)
     asked = conditions(chosen, model)
     problem = _Problem(
         asked, chosen, model.given, model.outputs, dict.fromkeys(model.outputs, 1.0)
     )
-    rest = problem.y - problem.predict(model.physics)
+    rest = problem.y - problem.predict(pump)
     day = pd.DatetimeIndex(chosen.index).floor("D")
     scatter, daily, correlation = {}, {}, {}
     for k, name in enumerate(model.outputs):
@@ -963,6 +1006,32 @@ def _sigma(model: Model) -> dict[str, float]:
     }
 
 
+def indicator_of(name: str, model: Model) -> tuple[str, str]:
+    """Return the component and the indicator that a degradation is told by.
+
+    Parameters
+    ----------
+    name : str
+        Of :data:`DEGRADATIONS`.
+    model : Model
+        The reference; without both pressures no part of it can be named.
+
+    Returns
+    -------
+    tuple of str
+        Component and indicator.
+    """
+    seen = {"suction_pressure_pa", "compressor_discharge_pressure_pa"}
+    if name in _WHOLE and not seen <= set(model.outputs):
+        return _WHOLE[name]
+    return _NAMES[name]
+
+
+def indicator_key(component: str, indicator: str) -> str:
+    """Return the name of an indicator in a model's ``tuning``."""
+    return f"{component}/{indicator}"
+
+
 def drifts_since_baseline(
     model: Model, machine: Machine, frame: pd.DataFrame
 ) -> dict[str, float]:
@@ -993,24 +1062,25 @@ def drifts_since_baseline(
 
 def _with_tracked(model: Model, machine: Machine, used: pd.DataFrame) -> Model:
     """Find which degradations a day's windows could tell apart."""
-    assert isinstance(model.physics, HeatPump)
+    pump = heat_pump(model)
     sample = _thin(used, 60)
     problem = _Problem(
         conditions(sample, model), sample, model.given, model.outputs, _sigma(model)
     )
-    problem.hold(model.physics)
+    problem.hold(pump)
     names = [
         name
         for name in DEGRADATIONS
         if not (name == "volumetric" and model.given != "compressor_speed_hz")
         and not (name == "subcooling" and "liquid_temp_degc" not in model.outputs)
+        and _NEEDS.get(name, name) in {name, *model.outputs}
     ]
     drifts = drifts_since_baseline(model, machine, used)
     drift_names = _drift_names(problem, drifts)
     parameters = [DEGRADATIONS[name][0] for name in names]
-    chain = _degradation_chain(model.physics, names, np.zeros(len(names)))
-    slopes = problem.jacobian(model.physics, parameters) * chain
-    effects = problem.effects(model.physics, drift_names)
+    chain = _degradation_chain(pump, names, np.zeros(len(names)))
+    slopes = problem.jacobian(pump, parameters) * chain
+    effects = problem.effects(pump, drift_names)
     prior = np.array([DEGRADATIONS[name][1] for name in names])
     kept, dropped = _identify(
         (slopes / problem.sigma[None, :, None])[problem.use],
@@ -1021,6 +1091,9 @@ def _with_tracked(model: Model, machine: Machine, used: pd.DataFrame) -> Model:
         IDENTIFIABLE,
     )
     fixed = dict(model.fixed)
+    for name, point in _NEEDS.items():
+        if point not in model.outputs:
+            fixed[f"{name}_ratio"] = f"needs {point}"
     for k, ratio in dropped.items():
         fixed[f"{names[k]}_ratio"] = (
             "not told apart by these instruments: its uncertainty stays at"
@@ -1064,8 +1137,7 @@ def fit_degradation(
         A current model whose ``degradation`` has ratios with 95 % intervals, and
         the drifts of the instruments that fit best.
     """
-    pump = reference.physics
-    assert isinstance(pump, HeatPump)
+    pump = heat_pump(reference)
     free = list(reference.tracked if names is None else names)
     steady = windows[windows["steady"].to_numpy(dtype=bool)]
     asked = conditions(steady, reference)
@@ -1139,9 +1211,14 @@ def fit_degradation(
     deviation = np.sqrt(np.diag(answer.covariance))
     values, errors, ratios = {}, {}, {}
     for k, name in enumerate(free):
-        middle, half = float(answer.x[k]), 1.96 * float(deviation[k])
+        # What days of the reference period differ by is the physics' own error: it
+        # follows weather and load, so averaging over more days does not remove it.
+        own = reference.tuning.get(indicator_key(*indicator_of(name, reference)), {})
+        physics = np.hypot(_STRUCTURE[name], own.get("scatter", 0.0))
+        error = float(np.hypot(deviation[k], physics))
+        middle, half = float(answer.x[k]), 1.96 * error
         values[name] = float(np.exp(middle))
-        errors[name] = float(np.exp(middle) * deviation[k])
+        errors[name] = float(np.exp(middle) * error)
         ratios[name] = (
             float(np.exp(middle)),
             float(np.exp(middle - half)),

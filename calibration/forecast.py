@@ -19,6 +19,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.stats import t as student
 
 from twin.finding import Refusal
 from twin.plant import Action, Maintenance
@@ -27,7 +28,8 @@ LEAST_DAYS = 21.0
 LEAST_SIGNAL = 3.0
 LONGEST = timedelta(days=3650)
 _POINTS = 60
-_DRAWS = 200
+# Standard error of a Theil-Sen slope over that of least squares, for normal noise.
+_EFFICIENCY = 1.05
 _DAY = 86_400.0
 
 
@@ -78,10 +80,10 @@ def last_cleaning(
     return max(times, default=None)
 
 
-def _slope(x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the Theil-Sen slope of each row of y over x."""
+def _slope(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+    """Return the Theil-Sen slope of y over x."""
     i, j = np.triu_indices(len(x), k=1)
-    return np.asarray(np.median((y[:, j] - y[:, i]) / (x[j] - x[i]), axis=1))
+    return float(np.median((y[j] - y[i]) / (x[j] - x[i])))
 
 
 def forecast(
@@ -90,7 +92,6 @@ def forecast(
     since: datetime | None,
     cleaning_cost: float,
     cost_per_resistance: float | None,
-    seed: int = 0,
 ) -> Forecast | Refusal:
     """Forecast when a fouling surface should be cleaned.
 
@@ -105,8 +106,6 @@ def forecast(
     cost_per_resistance : float or None
         Cost per day of a fouling resistance as large as the clean surface's
         own; None where energy has no known price. [EUR]
-    seed : int
-        Seed of the bootstrap. [1]
 
     Returns
     -------
@@ -131,25 +130,29 @@ def forecast(
             f" there are {span:.0f} with {len(known)} judged.",
             {"days": span, "judged": len(known), "needed": LEAST_DAYS},
         )
-    day = (known.index - pd.Timestamp(first)).total_seconds().to_numpy() / _DAY
+    day = (
+        pd.DatetimeIndex(known.index) - pd.Timestamp(first)
+    ).total_seconds().to_numpy() / _DAY
     resistance = 1.0 / known.to_numpy(dtype=float) - 1.0
     if len(day) > _POINTS:
-        # Medians of equal shares keep the bootstrap of a year as cheap as a month's.
+        # Medians of equal shares: a year's pairs are as cheap as a month's.
         shares = np.array_split(np.arange(len(day)), _POINTS)
         day = np.array([np.median(day[share]) for share in shares])
         resistance = np.array([np.median(resistance[share]) for share in shares])
-    rate = float(_slope(day, resistance[None, :])[0])
+    rate = _slope(day, resistance)
     trend = rate * day
     level = float(np.median(resistance - trend))
     rest = resistance - trend - level
-    # Neighbouring days share their weather and load: resample in blocks.
+    # Neighbouring days share their weather and load, so they count for fewer.
     count = len(day)
-    block = max(2, min(7, count // 4))
-    rng = np.random.default_rng(seed)
-    starts = rng.integers(0, count - block + 1, size=(_DRAWS, -(-count // block)))
-    picks = (starts[:, :, None] + np.arange(block)).reshape(_DRAWS, -1)[:, :count]
-    rates = _slope(day, trend + rest[picks])
-    error = float(np.std(rates, ddof=1))
+    alike = 0.0
+    if float(np.std(rest)) > 0.0:
+        alike = float(np.clip(np.corrcoef(rest[:-1], rest[1:])[0, 1], 0.0, 0.9))
+    worth = count * (1.0 - alike) / (1.0 + alike)
+    free = max(worth - 2.0, 2.0)
+    sigma = float(np.sqrt(np.sum(rest**2) / max(count - 2, 1)))
+    spread = float(np.sqrt(np.sum((day - day.mean()) ** 2) * worth / count))
+    error = _EFFICIENCY * sigma / spread
     if rate <= LEAST_SIGNAL * max(error, 1e-12):
         return Refusal(
             "forecast.no_growth",
@@ -157,7 +160,8 @@ def forecast(
             f" errors ({rate:.2e} +- {error:.1e} per day).",
             {"rate": rate, "standard_error": error, "days": span},
         )
-    low, high = (float(x) for x in np.quantile(rates, [0.1, 0.9]))
+    half = float(student.ppf(0.9, free)) * error
+    low, high = rate - half, rate + half
 
     def date(growth: float) -> datetime | None:
         slope = (cost_per_resistance or 0.0) * growth

@@ -17,9 +17,8 @@ import pandas as pd
 
 from calibration.fit import DEGRADATIONS, Fit, degraded, fit_degradation
 from calibration.health import BALANCE_SHIFT, stuck
-from calibration.model import Model, conditions, expect
+from calibration.model import Model, conditions, expect, heat_pump
 from twin.finding import Refusal
-from twin.heatpump import HeatPump
 from twin.plant import Machine, Maintenance
 
 LEAST_HOURS = 20.0
@@ -97,7 +96,7 @@ def _coverage(windows: pd.DataFrame) -> list[Gate]:
 
 
 def _inside(windows: pd.DataFrame, reference: Model) -> Gate:
-    """Conditions that the reference never saw: another plant, or another unit."""
+    """Measure what the reference never saw: another plant, or another unit."""
     asked = conditions(_steady(windows), reference)
     outside = np.zeros(len(asked), dtype=bool)
     for name, (low, high) in reference.range.items():
@@ -190,26 +189,26 @@ def error_of(windows: pd.DataFrame, model: Model) -> float:
     for name in model.outputs:
         if name not in steady:
             continue
-        y, p = steady[name], expected[f"expected_{name}"]
+        y = steady[name].to_numpy(dtype=float)
+        p = expected[f"expected_{name}"].to_numpy(dtype=float)
         rest = np.log(p / y) if name.endswith(("_w", "_pa")) else p - y
         squares.append((rest / max(model.scatter.get(name, 1.0), 1e-9)) ** 2)
     if not squares:
         return float("nan")
-    return float(np.sqrt(pd.concat(squares).mean()))
+    return float(np.sqrt(np.nanmean(np.concatenate(squares))))
 
 
 def _injection(
     candidate: Model, reference: Model, held: pd.DataFrame, machine: Machine
 ) -> list[Gate]:
-    """Put faults on the hold-out: does the candidate's lineage still show them?
+    """Put faults on the hold-out and see whether the candidate still shows them.
 
     The candidate with its degradations undone must be the reference. Where a
     parameter that is no degradation has moved, it hides part of the fault.
     """
-    assert isinstance(candidate.physics, HeatPump)
-    assert isinstance(reference.physics, HeatPump)
-    clean = reference.physics.parameters
-    undone = candidate.physics.replace(
+    pump = heat_pump(reference)
+    clean = pump.parameters
+    undone = heat_pump(candidate).replace(
         **{
             DEGRADATIONS[n][0]: float(getattr(clean, DEGRADATIONS[n][0]))
             for n in candidate.tracked
@@ -222,9 +221,7 @@ def _injection(
     for name, ratio in INJECTED.items():
         if name not in reference.tracked:
             continue
-        sick = reference.with_(
-            physics=degraded(reference.physics, {name: ratio}), correction=None
-        )
+        sick = reference.with_(physics=degraded(pump, {name: ratio}), correction=None)
         after = expect(steady, sick)
         faulty = steady.copy()
         for output in reference.outputs:
@@ -382,7 +379,8 @@ def _window_gates(
 
 def _last(windows: pd.DataFrame) -> pd.DataFrame:
     start, stop = windows.index[0], windows.index[-1]
-    return windows[windows.index > stop - (stop - start) * _HELD_OUT]
+    late = pd.DatetimeIndex(windows.index) > stop - (stop - start) * _HELD_OUT
+    return windows.loc[np.asarray(late)]
 
 
 def _verdict(gates: Iterable[Gate], candidate: Fit | None) -> Verdict:
@@ -451,12 +449,11 @@ def recalibrate(
     known = windows[windows.index < held.index[0]] if len(held) else windows
     fit = fit_degradation(windows, reference, machine)
     blind = fit_degradation(known, reference, machine)
-    for found in (fit, blind):
-        if isinstance(found, Refusal):
-            gate = Gate("fit", False, float("nan"), COST, found.sentence)
-            return _verdict([*early, gate], None)
-    assert isinstance(fit, Fit)
-    assert isinstance(blind, Fit)
+    if isinstance(fit, Refusal) or isinstance(blind, Refusal):
+        refusal = fit if isinstance(fit, Refusal) else blind
+        sentence = refusal.sentence if isinstance(refusal, Refusal) else ""
+        gate = Gate("fit", False, float("nan"), COST, sentence)
+        return _verdict([*early, gate], None)
     before = present or reference
     held_out = (error_of(held, blind.model), error_of(held, before))
     # Where the error is at its noise anyway, five per cent of it is luck.

@@ -9,7 +9,7 @@ not what changed, nothing is said of the equipment that hangs on it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -25,6 +25,8 @@ from calibration.fit import (
     drifts_since_baseline,
     exchanger_windows,
     fit_degradation,
+    indicator_key,
+    indicator_of,
 )
 from calibration.forecast import Forecast, forecast, last_cleaning
 from calibration.model import Model, conditions, expect
@@ -59,17 +61,10 @@ _TUNE_DAYS = 5
 _DRAWS = 300
 _DAY_ROWS = 72
 _RECENT = 7
+_CHANCE = 0.25  # of the limit
 _STALE = timedelta(days=3)
 
 _BALANCE = ("balance", "closure")
-_NAMES: Mapping[str, tuple[str, str]] = {
-    "evaporator": ("evaporator", "conductance_ratio"),
-    "condenser": ("condenser", "conductance_ratio"),
-    "isentropic": ("compressor", "isentropic_ratio"),
-    "volumetric": ("compressor", "volumetric_ratio"),
-    "subcooling": ("charge", "subcooling_ratio"),
-}
-_WHOLE = ("machine", "efficiency_ratio")
 _COP = ("machine", "cop_ratio")
 _EXCHANGER = ("exchanger", "conductance_ratio")
 # Least sure loss worth a finding, by indicator: what its interval must exclude.
@@ -78,10 +73,20 @@ _LEAST = {
     "isentropic_ratio": 0.01,
     "volumetric_ratio": 0.01,
     "efficiency_ratio": 0.01,
+    "capacity_ratio": 0.01,
     "subcooling_ratio": 0.20,
 }
+_WHAT = {
+    "conductance_ratio": "conductance",
+    "isentropic_ratio": "isentropic efficiency",
+    "volumetric_ratio": "volumetric efficiency",
+    "efficiency_ratio": "efficiency",
+    "capacity_ratio": "capacity",
+    "subcooling_ratio": "subcooling",
+}
 _ADVICE = {
-    "condenser": "Clean the condenser's liquid side; check its strainer and flow first.",
+    "condenser": "Clean the condenser's liquid side; check its strainer and flow"
+    " first.",
     "evaporator": "Clean the evaporator's liquid side; check its strainer and flow"
     " first, and rule out lack of charge.",
     "exchanger": "Clean the exchanger; check its strainer and flows first.",
@@ -90,16 +95,6 @@ _ADVICE = {
     " compressor, and check both.",
     "charge": "Check the refrigerant charge and look for a leak.",
 }
-
-
-def _naming(name: str, model: Model) -> tuple[str, str]:
-    """Return component and indicator; without pressures power names no part."""
-    if name == "isentropic" and not {
-        "compressor_discharge_pressure_pa",
-        "compressor_discharge_temp_degc",
-    } & set(model.outputs):
-        return _WHOLE
-    return _NAMES[name]
 
 
 def _day_ends(index: pd.Index) -> pd.DatetimeIndex:
@@ -112,12 +107,12 @@ def _of_machine(
 ) -> dict[tuple[str, str], tuple[float, float, float, int]]:
     """Value, low, high and windows of each indicator on one day."""
     nothing = (float("nan"), float("nan"), float("nan"), 0)
-    found = {_naming(name, model): nothing for name in model.tracked}
+    found = {indicator_of(name, model): nothing for name in model.tracked}
     steady = day[day["steady"].to_numpy(dtype=bool)]
     fit = fit_degradation(day, model, machine, most_rows=_DAY_ROWS)
     if isinstance(fit, Fit):
         for name, (value, low, high) in fit.model.degradation.items():
-            found[_naming(name, model)] = (value, low, high, fit.windows)
+            found[indicator_of(name, model)] = (value, low, high, fit.windows)
     found[_COP] = _cop_ratio(steady, model, machine)
     if np.isfinite(model.closure):
         error = steady["energy_balance_error"].dropna()
@@ -197,17 +192,13 @@ def _of_exchanger(
                 moved[name] * (1.0 + drift) if relative else moved[name] + drift
             )
             there = derive_exchanger(moved, exchanger)["exchanger_ua_w_k"]
-            change = np.log(there / base["exchanger_ua_w_k"]).median()
+            change = float((there / base["exchanger_ua_w_k"] - 1.0).median())
             if np.isfinite(change):
-                variance += float(change) ** 2
+                variance += change**2
     half = 1.96 * float(np.sqrt(variance))
     return {
         _EXCHANGER: (value, value * np.exp(-half), value * np.exp(half), len(known))
     }
-
-
-def _key(component: str, indicator: str) -> str:
-    return f"{component}/{indicator}"
 
 
 def daily(
@@ -246,10 +237,11 @@ def daily(
     judged: dict[str, datetime] = {}
     if history is not None and len(history):
         mine = history[history["unit"] == model.unit].sort_values("time", kind="stable")
-        for row in mine.itertuples(index=False):
-            key = _key(str(row.component), str(row.indicator))
-            carried[key] = float(row.statistic)
-            judged[key] = row.time
+        last = mine.groupby(["component", "indicator"], sort=False).tail(1)
+        for row in last.to_dict("records"):
+            key = indicator_key(str(row["component"]), str(row["indicator"]))
+            carried[key] = float(row["statistic"])
+            judged[key] = row["time"]
     rows: list[dict[str, Any]] = []
     ends = _day_ends(windows.index)
     for end in ends.unique().sort_values():
@@ -259,7 +251,7 @@ def daily(
         else:
             found = _of_exchanger(day, model, device)
         for (component, indicator), (value, low, high, samples) in found.items():
-            key = _key(component, indicator)
+            key = indicator_key(component, indicator)
             tuning = model.tuning.get(key, {})
             centre, scatter = tuning.get("centre", 1.0), tuning.get("scatter", 0.02)
             limit = tuning.get("limit", USUAL_LIMIT)
@@ -335,7 +327,7 @@ def tune(
         # A short reference has not seen all weather: widen as a t-quantile does.
         scatter *= 1.0 + 4.0 / len(values)
         z = np.clip((centre - values) / centre / scatter, -WINSOR, WINSOR)
-        tuning[_key(str(component), str(indicator))] = {
+        tuning[indicator_key(str(component), str(indicator))] = {
             "centre": centre,
             "scatter": scatter,
             "limit": _limit(z, seed),
@@ -412,7 +404,6 @@ def findings(
     prices: Prices | None = None,
     log: Iterable[Maintenance] = (),
     version: str = "",
-    seed: int = 0,
 ) -> list[Finding]:
     """Say what is wrong with a device, sensors before equipment.
 
@@ -434,8 +425,6 @@ def findings(
         Cleanings start the forecast anew.
     version : str
         The reference's version, for the evidence.
-    seed : int
-        Seed of the forecast's bootstrap. [1]
 
     Returns
     -------
@@ -446,7 +435,7 @@ def findings(
     log = tuple(log)
     mine = history[history["unit"] == model.unit]
     equipment = _equipment(
-        mine, model, device, windows, now, prices or Prices(), log, version, seed
+        mine, model, device, windows, now, prices or Prices(), log, version
     )
     sensors = _sensors(mine, model, device, windows, now, version)
     if not sensors:
@@ -474,12 +463,14 @@ def _series(rows: pd.DataFrame, now: datetime) -> pd.DataFrame | None:
 
 
 def _began(series: pd.DataFrame) -> datetime:
-    """Return when the present run of the CUSUM left zero."""
-    zero = series["statistic"].to_numpy(dtype=float) <= 0.0
-    first = int(np.flatnonzero(zero)[-1]) + 1 if zero.any() else 0
+    """Return when the present run of the CUSUM left what chance does to it."""
+    calm = (series["statistic"] <= _CHANCE * series["limit"]).to_numpy(dtype=bool)
+    first = int(np.flatnonzero(calm)[-1]) + 1 if calm.any() else 0
     first = min(first, len(series) - 1)
-    began = series["time"].iloc[first] - pd.Timedelta(days=1)
-    return began.to_pydatetime()
+    began: datetime = (
+        series["time"].iloc[first] - pd.Timedelta(days=1)
+    ).to_pydatetime()
+    return began
 
 
 def _equipment(
@@ -491,7 +482,6 @@ def _equipment(
     prices: Prices,
     log: Sequence[Maintenance],
     version: str,
-    seed: int,
 ) -> list[Finding]:
     found: dict[str, Finding] = {}
     for (component, indicator), rows in mine.groupby(["component", "indicator"]):
@@ -537,12 +527,9 @@ def _equipment(
                 cost_per_resistance=None
                 if cost is None
                 else max(cost, 0.0) / resistance,
-                seed=seed,
             )
         clean_by = ahead.clean_by if isinstance(ahead, Forecast) else None
-        what = (
-            str(indicator).replace("_ratio", "").replace("conductance", "conductance")
-        )
+        what = _WHAT[str(indicator)]
         sentence = (
             f"{model.unit}: {component} at {value:.0%} of its {what} as commissioned"
             f" (95 %: {low:.0%} to {high:.0%}), since {began:%Y-%m-%d}."
@@ -604,6 +591,7 @@ _PARAMETER = {
     ("compressor", "isentropic_ratio"): "isentropic",
     ("compressor", "volumetric_ratio"): "volumetric",
     ("machine", "efficiency_ratio"): "isentropic",
+    ("machine", "capacity_ratio"): "volumetric",
     ("charge", "subcooling_ratio"): "subcooling",
 }
 

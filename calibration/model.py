@@ -54,7 +54,7 @@ class FlowLaw:
     scatter: float
 
     def __call__(self, frame: pd.DataFrame) -> NDArray[np.float64]:
-        """Return the mass flow of each row, NaN without its pump power. [kg/s]"""
+        """Return the mass flow of each row, NaN without its pump power. [kg/s]."""
         if len(self.coefficients) == 1:
             return np.full(len(frame), np.exp(self.coefficients[0]))
         pump = f"{self.side}_pump_power_w"
@@ -223,6 +223,19 @@ class Model:
             },
             closure=float("nan") if closure is None else float(closure),
         )
+
+
+def heat_pump(model: Model) -> HeatPump:
+    """Return the physics of a machine's model.
+
+    Raises
+    ------
+    TypeError
+        If the model is an exchanger's.
+    """
+    if not isinstance(model.physics, HeatPump):
+        raise TypeError(f"{model.unit}: an exchanger's model has no heat pump")
+    return model.physics
 
 
 def conditions(windows: pd.DataFrame, model: Model) -> pd.DataFrame:

@@ -19,7 +19,7 @@ from twin.plant import Exchanger, Machine
 from twin.points import POINTS, Kind, Origin
 from twin.states import derive, derive_exchanger
 
-type_float = NDArray[np.float64]
+Array = NDArray[np.float64]
 
 STANDSTILL_SHARE_OF_POWER = 0.03
 """Power below this share of the nameplate's is a standing machine's. [1]"""
@@ -76,10 +76,14 @@ class Limits:
     coverage: float = 0.6
 
 
+def _nanoseconds(index: pd.Index) -> NDArray[np.int64]:
+    return np.asarray(pd.DatetimeIndex(index).as_unit("ns").asi8)
+
+
 def _step(frame: pd.DataFrame) -> float:
     if len(frame) < 2:
         return float("nan")
-    spacing = np.diff(frame.index.as_unit("ns").asi8)
+    spacing = np.diff(_nanoseconds(frame.index))
     return float(np.median(spacing)) * 1e-9
 
 
@@ -89,7 +93,7 @@ def _means(frame: pd.DataFrame, width: int) -> tuple[pd.DataFrame, pd.DataFrame]
     A mean leaves NaN out; the drift is the second half's mean less the first
     half's over half a window, NaN where a half is empty.
     """
-    ns = frame.index.as_unit("ns").asi8
+    ns = _nanoseconds(frame.index)
     bins = -(-ns // width)  # a sample at the label belongs to that window
     labels, first = np.unique(bins, return_index=True)
     index = pd.DatetimeIndex(
@@ -100,7 +104,7 @@ def _means(frame: pd.DataFrame, width: int) -> tuple[pd.DataFrame, pd.DataFrame]
     filled = np.where(there, values, 0.0)
     late = (ns - (bins - 1) * width > width // 2)[:, None]
 
-    def mean(of: NDArray[np.bool_]) -> tuple[type_float, type_float]:
+    def mean(of: NDArray[np.bool_]) -> tuple[Array, Array]:
         count = np.add.reduceat(of.astype(float), first, axis=0)
         total = np.add.reduceat(np.where(of, filled, 0.0), first, axis=0)
         with np.errstate(invalid="ignore"):
@@ -149,7 +153,7 @@ def running(frame: pd.DataFrame, machine: Machine) -> pd.Series:
     return state
 
 
-def _since(flag: NDArray[np.bool_], ns: NDArray[np.int64], gap: float) -> type_float:
+def _since(flag: NDArray[np.bool_], ns: NDArray[np.int64], gap: float) -> Array:
     """Return seconds for which a flag has been true without a gap in the data."""
     if len(flag) == 0:
         return np.zeros(0)
@@ -173,7 +177,7 @@ def _quiet(
     limits: Limits,
 ) -> NDArray[np.bool_]:
     """Return where no input stepped lately and no temperature drifts."""
-    ns = means.index.as_unit("ns").asi8
+    ns = _nanoseconds(means.index)
     apart = np.concatenate([[np.inf], np.diff(ns) * 1e-9])
     adjacent = apart <= 1.5 * width
     stepped = np.zeros(len(means), dtype=bool)
@@ -255,8 +259,8 @@ def windows(
             why=np.zeros(0, dtype=str),
         )
     means, drift = _means(raw, width)
-    label = means.index.as_unit("ns").asi8
-    ns = raw.index.as_unit("ns").asi8
+    label = _nanoseconds(means.index)
+    ns = _nanoseconds(raw.index)
     count = np.bincount(np.searchsorted(label, ns)).astype(float)
     full = max(width_s / step, 1.0) if np.isfinite(step) and step > 0 else 1.0
 
@@ -287,11 +291,11 @@ def windows(
             "sink_inlet_temp_degc": limits.temp_step,
             "compressor_power_w": limits.power_step,
         }
-        sides = (
+        sides: tuple[tuple[str, str], ...] = (
             ("source_inlet_temp_degc", "source_outlet_temp_degc"),
             ("sink_inlet_temp_degc", "sink_outlet_temp_degc"),
         )
-        heats = ("source_heat_w", "sink_heat_w")
+        heats: tuple[str, ...] = ("source_heat_w", "sink_heat_w")
         rated = device.nameplate.sink_heat_w
     else:
         window = derive_exchanger(means, device)
@@ -373,6 +377,6 @@ def suitable_minutes(
 
 
 def reasons(windows: pd.DataFrame) -> dict[str, int]:
-    """Count the windows by why they are judged or not, commonest first. [1]"""
+    """Count the windows by why they are judged or not, commonest first. [1]."""
     counts = windows["why"].value_counts()
     return {str(name): int(count) for name, count in counts.items()}

@@ -12,6 +12,9 @@ from functools import cache
 
 import pandas as pd
 
+from calibration.fit import Fit, fit_reference
+from calibration.health import tune
+from calibration.steady import windows
 from twin.plant import Coolant, Exchanger, Machine, Nameplate
 from twin.points import POINTS, Origin
 from twin.simulate import Fault, Scenario, Simulation, Unit, simulate
@@ -28,7 +31,7 @@ def season(
     seed: int = 1,
     step_minutes: int = 10,
 ) -> Simulation:
-    """One machine with its CDU over some days."""
+    """Return one machine with its CDU over some days."""
     return simulate(
         Scenario(
             name="test",
@@ -46,6 +49,7 @@ def season(
 
 
 def measured(frame: pd.DataFrame) -> frozenset[str]:
+    """Return the points that report anything."""
     return frozenset(
         name
         for name in frame.columns
@@ -56,9 +60,9 @@ def measured(frame: pd.DataFrame) -> frozenset[str]:
 
 
 def machine(simulation: Simulation, unit: str = "hp1", **changes: object) -> Machine:
-    """The machine as its configuration would say, glycol error included."""
+    """Return the machine as it is configured, glycol error included."""
     told = next(m for m in simulation.scenario.machines if m.id == unit)
-    rating, build = told.rating, simulation.builds[unit]
+    rating = told.rating
     made = Machine(
         id=unit,
         refrigerant=told.refrigerant,
@@ -76,12 +80,11 @@ def machine(simulation: Simulation, unit: str = "hp1", **changes: object) -> Mac
         standby_power_w=told.standby_power_w,
         cleaning_cost_eur=1500.0,
     )
-    del build
     return replace(made, **changes)
 
 
 def exchanger(simulation: Simulation) -> Exchanger:
-    """The CDU: racks on the hot side, the facility loop on the cold one."""
+    """Return the CDU: racks on its hot side, the facility loop on its cold one."""
     return Exchanger(
         id="cdu1",
         hot=Coolant(),
@@ -89,3 +92,25 @@ def exchanger(simulation: Simulation) -> Exchanger:
         heat_w=simulation.scenario.it_heat_w,
         points=measured(simulation.frames["cdu1"]),
     )
+
+
+@cache
+def judged(
+    days: int,
+    faults: tuple[Fault, ...] = (),
+    instruments: str = "full",
+    seed: int = 1,
+) -> tuple[Machine, pd.DataFrame]:
+    """Return the machine of a season and its windows."""
+    made = season(days, faults, instruments, seed=seed)
+    told = machine(made)
+    return told, windows(made.frames["hp1"], told)
+
+
+@cache
+def reference(instruments: str = "full", seed: int = 1) -> Fit:
+    """Return the reference of the healthy machine, tuned on its own period."""
+    told, found = judged(REFERENCE_DAYS, (), instruments, seed)
+    fit = fit_reference(found, told)
+    assert isinstance(fit, Fit), fit
+    return replace(fit, model=tune(found, fit.model, told))

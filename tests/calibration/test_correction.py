@@ -1,0 +1,172 @@
+"""The correction sees boundary conditions only and stays within its training."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from calibration.correction import CAP, Correction, ForbiddenInputError, train
+from twin.finding import Refusal
+
+LOAD = "source_heat_w"
+
+
+def season(rows: int = 800, seed: int = 0, size: float = 0.03):
+    """Conditions, and a machine whose power bends as no physics here says."""
+    random = np.random.default_rng(seed)
+    index = pd.date_range("2026-01-01", periods=rows, freq="h", tz="UTC", name="time")
+    wave = np.arange(rows) / 24.0
+    conditions = pd.DataFrame(
+        {
+            "source_inlet_temp_degc": 38.0 + 3.0 * np.sin(wave),
+            "sink_inlet_temp_degc": 50.0 + 5.0 * np.sin(0.37 * wave + 1.0),
+            "source_heat_w": 4e5 * (1.0 + 0.2 * np.sin(1.7 * wave)),
+        },
+        index=index,
+    )
+    power = 1e5 * (1.0 + 0.01 * (conditions["sink_inlet_temp_degc"] - 50.0))
+    bend = (
+        size * np.sin(1.7 * wave)
+        + size * ((conditions["sink_inlet_temp_degc"] - 50) / 5) ** 2
+    )
+    noise = random.normal(0.0, 0.003, rows)
+    physics = pd.DataFrame({"compressor_power_w": power}, index=index)
+    measured = physics.mul(1.0 + bend + noise, axis=0)
+    return conditions, measured, physics
+
+
+@pytest.fixture(scope="module")
+def trained() -> Correction:
+    found = train(*season(), load=LOAD)
+    assert isinstance(found, Correction)
+    return found
+
+
+def test_it_learns_what_physics_left_over(trained: Correction):
+    """On data of another noise the error falls by more than half."""
+    conditions, measured, physics = season(seed=1)
+    factor = trained.factors(conditions)["compressor_power_w"]
+    truth = measured["compressor_power_w"]
+    before = (physics["compressor_power_w"] / truth - 1.0).std()
+    after = (physics["compressor_power_w"] * factor / truth - 1.0).std()
+
+    assert after < 0.5 * before
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "sink_outlet_temp_degc",
+        "compressor_power_w",
+        "suction_pressure_pa",
+        "sink_heat_w",  # a heat that is not the imposed load
+        "residual_compressor_power_w",
+        "run_hours",
+    ],
+)
+def test_what_carries_a_fault_cannot_get_in(name: str):
+    """By construction, in training and when a stored one is read."""
+    conditions, measured, physics = season()
+    with pytest.raises(
+        ForbiddenInputError, match="not a boundary condition or command"
+    ):
+        train(conditions.assign(**{name: 1.0}), measured, physics, load=LOAD)
+    found = train(conditions, measured, physics, load=LOAD)
+    assert isinstance(found, Correction)
+    stored = found.to_dict()
+    stored["inputs"] = [*stored["inputs"][:-1], name]
+    with pytest.raises(ForbiddenInputError):
+        Correction.from_dict(stored)
+
+
+def test_it_is_blind_to_faults(trained: Correction):
+    """A fault moves power, pressures and outlets: none of them moves the factor."""
+    conditions, _, _ = season(seed=2)
+    sick = conditions.assign(compressor_power_w=3e5, sink_outlet_temp_degc=90.0)
+
+    pd.testing.assert_frame_equal(trained.factors(conditions), trained.factors(sick))
+
+
+@pytest.mark.parametrize("column", ["source_inlet_temp_degc", LOAD])
+def test_outside_its_training_it_is_nothing_and_says_so(
+    trained: Correction, column: str
+):
+    """Extrapolated smoothness is invention."""
+    conditions, _, _ = season()
+    far = conditions.copy()
+    far[column] *= 2.0
+    found = trained.factors(far)
+
+    assert found["extrapolating"].all()
+    assert (found["compressor_power_w"] == 1.0).all()
+    assert not trained.factors(conditions)["extrapolating"].all()
+
+
+def test_a_combination_it_never_saw_is_outside_as_well():
+    """Both within range, but never together."""
+    random = np.random.default_rng(3)
+    x = random.uniform(-1.0, 1.0, 600)
+    index = pd.date_range("2026-01-01", periods=600, freq="h", tz="UTC", name="time")
+    conditions = pd.DataFrame(
+        {
+            "source_inlet_temp_degc": 38.0 + 3.0 * x,
+            "sink_inlet_temp_degc": 50.0 + 5.0 * x + random.normal(0.0, 0.2, 600),
+        },
+        index=index,
+    )
+    physics = pd.DataFrame({"compressor_power_w": 1e5}, index=index)
+    found = train(conditions, physics.mul(1.0 + 0.03 * x, axis=0), physics)
+    assert isinstance(found, Correction)
+    odd = conditions.iloc[:1].assign(
+        source_inlet_temp_degc=40.5, sink_inlet_temp_degc=45.5
+    )
+
+    assert found.factors(odd)["extrapolating"].all()
+
+
+def test_it_never_exceeds_its_cap():
+    """Whatever was left over, five per cent is the most that is believed."""
+    found = train(*season(size=0.12), load=LOAD)
+    assert isinstance(found, Correction)
+    factor = found.factors(season()[0])["compressor_power_w"]
+
+    assert factor.between(1.0 - CAP, 1.0 + CAP).all()
+    assert factor.max() == pytest.approx(1.0 + CAP)
+
+
+def test_noise_alone_is_not_kept():
+    """No held-out gain, no correction."""
+    found = train(*season(size=0.0), load=LOAD)
+
+    assert isinstance(found, Refusal)
+    assert found.code == "correction.no_gain"
+
+
+def test_few_rows_are_refused():
+    """Fewer than a hundred windows teach nothing smooth."""
+    conditions, measured, physics = season(rows=60)
+    found = train(conditions, measured, physics, load=LOAD)
+
+    assert isinstance(found, Refusal)
+    assert found.code == "correction.too_few"
+
+
+def test_a_missing_condition_gives_no_correction(trained: Correction):
+    """NaN in, factor one, and said so."""
+    conditions, _, _ = season(rows=50)
+    found = trained.factors(conditions.assign(source_inlet_temp_degc=np.nan))
+
+    assert found["extrapolating"].all()
+    assert (found["compressor_power_w"] == 1.0).all()
+
+
+def test_it_survives_json(trained: Correction):
+    """Plain data, the same to the last bit."""
+    again = Correction.from_dict(json.loads(json.dumps(trained.to_dict())))
+
+    pd.testing.assert_frame_equal(
+        again.factors(season()[0]), trained.factors(season()[0])
+    )

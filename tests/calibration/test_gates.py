@@ -1,0 +1,199 @@
+"""A poisoned window never becomes a model; a good one does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+from simulated import REFERENCE_DAYS, judged, machine, reference, season
+
+from calibration.fit import Fit, fit_degradation
+from calibration.gates import Verdict, judge, recalibrate
+from calibration.model import heat_pump
+from calibration.registry import Registry, Role
+from calibration.steady import windows
+from twin.plant import Action, Maintenance
+from twin.simulate import Fault, FaultKind
+from twin.simulate.scenario import Scenario
+
+START = Scenario(name="x").start
+BEGINS = START + timedelta(days=REFERENCE_DAYS)
+DAYS = 35
+FOULING = (
+    Fault(
+        unit="hp1",
+        kind=FaultKind.CONDENSER_FOULING,
+        start=BEGINS,
+        size=0.12,
+        shape="linear",
+    ),
+)
+Frame = pd.DataFrame
+
+
+def gate(verdict: Verdict, name: str) -> bool:
+    return next(g.passed for g in verdict.gates if g.name == name)
+
+
+@pytest.mark.parametrize("faults", [(), FOULING])
+def test_a_good_window_is_accepted(faults: tuple[Fault, ...]):
+    """Healthy, or fouling at a rate that a plant fouls at."""
+    told, found = judged(DAYS, faults)
+    late = found[found.index > pd.Timestamp(BEGINS)]
+    verdict = recalibrate(
+        late, reference().model, None, told, now=found.index[-1].to_pydatetime()
+    )
+
+    assert verdict.accepted, verdict.reason
+    assert all(g.passed for g in verdict.gates)
+    assert {"hours", "balance", "step", "held_out", "injected_condenser"} <= {
+        g.name for g in verdict.gates
+    }
+
+
+def stick(frame: Frame) -> Frame:
+    frame = frame.copy()
+    frame.loc[frame.index[len(frame) // 2 :], "sink_outlet_temp_degc"] = 64.3
+    return frame
+
+
+def lose(frame: Frame) -> Frame:
+    keep = np.random.default_rng(0).random(len(frame)) > 0.93
+    return frame.where(np.broadcast_to(keep[:, None], frame.shape))
+
+
+def repeat(frame: Frame) -> Frame:
+    share = frame.iloc[: len(frame) // 2]
+    return pd.concat([share, share.set_axis(frame.index[len(share) : 2 * len(share)])])
+
+
+def starts(frame: Frame) -> Frame:
+    frame = frame.copy()
+    rests = (np.arange(len(frame)) // 2) % 2 == 0
+    frame.loc[rests, ["compressor_power_w", "compressor_speed_hz"]] = 0.0
+    frame.loc[rests, "compressor_running"] = 0.0
+    return frame
+
+
+def column(
+    name: str, change: Callable[[pd.Series], pd.Series]
+) -> Callable[[Frame], Frame]:
+    return lambda frame: frame.assign(**{name: change(frame[name])})
+
+
+@pytest.mark.parametrize(
+    ("poison", "reason"),
+    [
+        (stick, "stuck"),
+        (column("source_inlet_temp_degc", lambda x: x * 1.8 + 32.0), "conditions"),
+        (column("sink_flow_m3_s", lambda x: x * 1.1), "balance"),
+        (column("sink_outlet_temp_degc", lambda x: x + 1.0), "balance"),
+        (column("source_flow_m3_s", lambda x: x * 3.6), "conditions"),
+        (column("compressor_power_w", lambda x: x * 2.0), "balance"),
+        (column("compressor_discharge_pressure_pa", lambda x: x * 0.7), "bounds"),
+        (lose, "hours"),
+        (repeat, "repeated"),
+        (starts, "hours"),
+        (lambda frame: frame.iloc[:200], "hours"),
+        (lambda frame: frame.iloc[:0], "hours"),
+    ],
+)
+def test_a_poisoned_window_is_rejected_with_its_reason(
+    poison: Callable[[Frame], Frame], reason: str
+):
+    """The good model stays, and the record says which gate it was."""
+    made = season(DAYS)
+    told = machine(made)
+    frame = made.frames["hp1"]
+    found = windows(poison(frame[frame.index > pd.Timestamp(BEGINS)]), told)
+    verdict = recalibrate(
+        found, reference().model, None, told, now=frame.index[-1].to_pydatetime()
+    )
+
+    assert not verdict.accepted
+    assert not gate(verdict, reason) or verdict.reason.startswith("fit:")
+    assert len(verdict.reason) > 20
+
+
+def test_a_large_step_needs_an_event_in_the_log():
+    """A third of the conductance does not go at once by itself."""
+    faults = (
+        Fault(unit="hp1", kind=FaultKind.CONDENSER_FOULING, start=BEGINS, size=0.40),
+    )
+    told, found = judged(DAYS, faults)
+    now = found.index[-1].to_pydatetime()
+    late = found[found.index > pd.Timestamp(BEGINS)]
+    log = (Maintenance(time=BEGINS, unit="hp1", action=Action.CLEANED, component="x"),)
+    alone = recalibrate(late, reference().model, None, told, now=now)
+    logged = recalibrate(late, reference().model, None, told, now=now, log=log)
+
+    assert not gate(alone, "step")
+    assert gate(logged, "step")
+
+
+def test_a_candidate_that_hides_the_fault_elsewhere_is_rejected():
+    """Parameters that are no degradation moved: part of the fault is unseen."""
+    told, found = judged(DAYS)
+    late = found[found.index > pd.Timestamp(BEGINS)]
+    model = reference().model
+    fit = fit_degradation(late, model, told)
+    assert isinstance(fit, Fit)
+    pump = heat_pump(fit.model)
+    hidden = pump.replace(
+        condenser_ua_w_k=0.93 * pump.parameters.condenser_ua_w_k,
+        motor_efficiency=0.98 * pump.parameters.motor_efficiency,
+    )
+    honest = judge(fit, model, model, late, told, held_out=(1.0, 1.0))
+    hiding = judge(
+        replace(fit, model=fit.model.with_(physics=hidden)),
+        model,
+        model,
+        late,
+        told,
+        held_out=(1.0, 1.0),
+    )
+
+    assert honest.accepted, honest.reason
+    assert not gate(hiding, "injected_condenser")
+    assert not gate(hiding, "injected_isentropic")
+
+
+def test_a_worse_candidate_is_rejected():
+    """Six per cent more error on what it had not seen is too much."""
+    told, found = judged(DAYS)
+    late = found[found.index > pd.Timestamp(BEGINS)]
+    model = reference().model
+    fit = fit_degradation(late, model, told)
+    assert isinstance(fit, Fit)
+    verdict = judge(fit, model, model, late, told, held_out=(1.06, 1.0))
+
+    assert not gate(verdict, "held_out")
+
+
+def test_a_verdict_is_data(tmp_path):
+    """It goes into the registry as it is, accepted or not."""
+    told, found = judged(DAYS)
+    late = found[found.index > pd.Timestamp(BEGINS)]
+    now = found.index[-1].to_pydatetime()
+    verdict = recalibrate(late, reference().model, None, told, now=now)
+    assert verdict.fit is not None
+    registry = Registry(tmp_path)
+    registry.save(
+        "hp1",
+        Role.CURRENT,
+        verdict.fit.model.to_dict(),
+        created=now,
+        gates=[g.to_dict() for g in verdict.gates],
+        accepted=verdict.accepted,
+        reason=verdict.reason,
+    )
+    record = registry.active("hp1", Role.CURRENT)
+
+    assert record is not None
+    assert json.dumps(list(record.gates))
+    assert record.gates[0]["name"] == "hours"

@@ -1,0 +1,275 @@
+"""A fault is found with its size; a healthy plant and a lying probe raise none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+from simulated import REFERENCE_DAYS, exchanger, judged, machine, reference, season
+
+from calibration.fit import Fit, fit_exchanger
+from calibration.health import COLUMNS, Prices, daily, findings, stuck, tune
+from calibration.steady import windows
+from twin.finding import Finding, FindingKind
+from twin.plant import Action, Machine, Maintenance
+from twin.simulate import Fault, FaultKind
+from twin.simulate.scenario import Scenario
+
+START = Scenario(name="x").start
+BEGINS = START + timedelta(days=REFERENCE_DAYS)
+DAYS = 31
+PRICES = Prices(electricity_eur_j=0.20 / 3.6e6, electricity_kg_j=0.3 / 3.6e6)
+
+
+def fault(kind: FaultKind, size: float, shape: str = "step") -> tuple[Fault, ...]:
+    return (Fault(unit="hp1", kind=kind, start=BEGINS, size=size, shape=shape),)
+
+
+def said(
+    told: Machine, found: pd.DataFrame, log: tuple[Maintenance, ...] = ()
+) -> tuple[list[Finding], pd.DataFrame]:
+    model = reference().model
+    late = found[found.index > pd.Timestamp(BEGINS)]
+    history = daily(late, model, told, log=log)
+    now = found.index[-1]
+    week = late[late.index > now - pd.Timedelta(days=7)]
+    return (
+        findings(
+            history,
+            model,
+            told,
+            week,
+            now=now.to_pydatetime(),
+            prices=PRICES,
+            log=log,
+            version="reference-00001",
+        ),
+        history,
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "expected", "component"),
+    [
+        (FaultKind.CONDENSER_FOULING, 0.20, FindingKind.FOULING, "condenser"),
+        (FaultKind.EVAPORATOR_FOULING, 0.15, FindingKind.FOULING, "evaporator"),
+        (FaultKind.ISENTROPIC_LOSS, 0.05, FindingKind.COP_DEGRADATION, "compressor"),
+    ],
+)
+def test_a_fault_is_found_named_sized_and_priced(
+    kind: FaultKind, size: float, expected: FindingKind, component: str
+):
+    """Within ten days, alone, inside its interval, from about the right day."""
+    told, found = judged(DAYS, fault(kind, size))
+    result, _ = said(told, found)
+    truth = season(DAYS, fault(kind, size)).truth["hp1"]
+    column = (
+        f"{component}_conductance_ratio"
+        if expected is FindingKind.FOULING
+        else "isentropic_ratio"
+    )
+    lost = 1.0 - float(truth[column].iloc[-7 * 144 :].mean())
+
+    assert [(f.kind, f.component) for f in result] == [(expected, component)]
+    (one,) = result
+    assert one.low <= lost <= one.high
+    assert one.low > 0.0
+    assert abs(one.since - BEGINS) <= timedelta(days=2)
+    assert one.cost_eur_day is not None
+    assert one.cost_eur_day > 0.0
+    assert one.energy_j_day == pytest.approx(one.cost_eur_day / 0.20 * 3.6e6)
+    assert one.emission_kg_day is not None
+    assert one.evidence["reference"] == "reference-00001"
+    assert component in one.sentence
+
+
+def test_a_healthy_machine_raises_nothing_on_any_day():
+    """The negative control, looked at every day as the service does."""
+    told, found = judged(DAYS)
+    model = reference().model
+    late = found[found.index > pd.Timestamp(BEGINS)]
+    history = daily(late, model, told)
+    for end in sorted(history["time"].unique()):
+        past = history[history["time"] <= end]
+        week = late[(late.index <= end) & (late.index > end - pd.Timedelta(days=7))]
+        assert (
+            findings(past, model, told, week, now=pd.Timestamp(end).to_pydatetime())
+            == []
+        )
+
+
+def test_day_by_day_equals_all_at_once():
+    """Replay is live: the history is all the state there is."""
+    told, found = judged(DAYS, fault(FaultKind.CONDENSER_FOULING, 0.20))
+    model = reference().model
+    late = found[found.index > pd.Timestamp(BEGINS)]
+    whole = daily(late, model, told)
+    history: pd.DataFrame | None = None
+    for _, day in late.groupby(pd.DatetimeIndex(late.index).ceil("D")):
+        rows = daily(day, model, told, history=history)
+        history = rows if history is None else pd.concat([history, rows])
+
+    assert history is not None
+    assert tuple(whole.columns) == COLUMNS
+    pd.testing.assert_frame_equal(history.reset_index(drop=True), whole)
+
+
+def test_a_day_without_running_is_unknown_and_not_healthy():
+    """NaN with zero samples, and the evidence so far is kept."""
+    told, found = judged(DAYS, fault(FaultKind.CONDENSER_FOULING, 0.20))
+    model = reference().model
+    late = found[found.index > pd.Timestamp(BEGINS)]
+    last = pd.DatetimeIndex(late.index).ceil("D") == late.index[-1].ceil("D")
+    rested = late.assign(steady=late["steady"] & ~last)
+    history = daily(rested, model, told)
+    rows = history[history["component"] == "condenser"]
+
+    assert np.isnan(rows["value"].iloc[-1])
+    assert rows["samples"].iloc[-1] == 0
+    assert rows["statistic"].iloc[-1] == rows["statistic"].iloc[-2] > 0.0
+
+
+def test_a_logged_cleaning_starts_the_evidence_anew():
+    """After it, what was fouled before counts no more."""
+    told, found = judged(DAYS, fault(FaultKind.CONDENSER_FOULING, 0.20))
+    log = (
+        Maintenance(
+            time=found.index[-1].to_pydatetime() - timedelta(days=1),
+            unit="hp1",
+            action=Action.CLEANED,
+            component="condenser",
+        ),
+    )
+    before, _ = said(told, found)
+    after, history = said(told, found, log)
+    rows = history[history["component"] == "condenser"]
+
+    assert [f.component for f in before] == ["condenser"]
+    assert after == []
+    assert rows["statistic"].iloc[-1] < rows["statistic"].iloc[-3]
+
+
+def offset(point: str, size: float) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    return lambda frame: frame.assign(**{point: frame[point] + size})
+
+
+def scaled(point: str, size: float) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    return lambda frame: frame.assign(**{point: frame[point] * size})
+
+
+@pytest.mark.parametrize(
+    ("lie", "side"),
+    [
+        (offset("sink_outlet_temp_degc", -4.0), "sink_"),
+        (offset("sink_inlet_temp_degc", 1.0), "sink_"),
+        (scaled("sink_flow_m3_s", 1.06), "sink_"),
+    ],
+)
+def test_a_lying_sensor_is_named_and_the_equipment_left_alone(
+    lie: Callable[[pd.DataFrame], pd.DataFrame], side: str
+):
+    """No fault of a machine moves its energy balance; a probe does."""
+    made = season(DAYS)
+    told = machine(made)
+    frame = made.frames["hp1"]
+    late = frame.index > pd.Timestamp(BEGINS)
+    bad = pd.concat([frame[~late], lie(frame[late])])
+    result, _ = said(told, windows(bad, told))
+
+    assert result
+    assert {f.kind for f in result} == {FindingKind.SENSOR}
+    suspects = [name for name, _ in result[0].evidence["suspects"]]
+    assert any(name.startswith(side) for name in suspects[:2])
+    assert "held_back" in result[0].evidence
+
+
+def test_a_frozen_probe_is_named():
+    """It read the same number all day though the unit ran."""
+    made = season(DAYS)
+    told = machine(made)
+    frame = made.frames["hp1"].copy()
+    frame.loc[frame.index[-200:], "source_outlet_temp_degc"] = 31.4
+    found = windows(frame, told)
+    result, _ = said(told, found)
+
+    assert stuck(found[found.index > frame.index[-1] - pd.Timedelta(days=1)], told) == [
+        "source_outlet_temp_degc"
+    ]
+    assert [(f.kind, f.component) for f in result] == [
+        (FindingKind.SENSOR, "source_outlet_temp_degc")
+    ]
+
+
+def test_nothing_is_frozen_in_a_healthy_plant():
+    """The negative control, on every day."""
+    told, found = judged(DAYS)
+    for _, day in found.groupby(pd.DatetimeIndex(found.index).ceil("D")):
+        assert stuck(day, told) == []
+
+
+def test_stale_evidence_raises_nothing():
+    """A week without data says nothing of today."""
+    told, found = judged(DAYS, fault(FaultKind.CONDENSER_FOULING, 0.20))
+    model = reference().model
+    late = found[found.index > pd.Timestamp(BEGINS)]
+    history = daily(late, model, told)
+    now = found.index[-1].to_pydatetime() + timedelta(days=7)
+
+    assert findings(history, model, told, late.iloc[:0], now=now) == []
+
+
+def test_without_a_price_the_cost_is_unknown():
+    """And not nothing."""
+    told, found = judged(DAYS, fault(FaultKind.CONDENSER_FOULING, 0.20))
+    model = reference().model
+    late = found[found.index > pd.Timestamp(BEGINS)]
+    history = daily(late, model, told)
+    (one,) = findings(history, model, told, late, now=found.index[-1].to_pydatetime())
+
+    assert one.cost_eur_day is None
+    assert one.energy_j_day is not None
+
+
+def test_a_growing_fouling_gets_a_cleaning_date():
+    """Forty days of growth, and the date lies ahead of the start."""
+    days = 63
+    told, found = judged(days, fault(FaultKind.CONDENSER_FOULING, 0.30, "linear"))
+    told = replace(told, cleaning_cost_eur=400.0)
+    result, _ = said(told, found)
+    (one,) = [f for f in result if f.component == "condenser"]
+
+    assert one.clean_by is not None
+    assert one.clean_by > BEGINS
+    assert isinstance(one.evidence["forecast"], dict)
+    assert one.clean_by.strftime("%Y-%m-%d") in one.sentence
+
+
+@pytest.mark.parametrize("size", [0.20, 0.0])
+def test_a_fouled_exchanger_is_found_and_a_clean_one_left_alone(size: float):
+    """By its conductance at the flows of the day."""
+    faults = (
+        Fault(unit="cdu1", kind=FaultKind.EXCHANGER_FOULING, start=BEGINS, size=size),
+    )
+    made = season(DAYS, faults if size else ())
+    told = exchanger(made)
+    found = windows(made.frames["cdu1"], told)
+    early = found[found.index <= pd.Timestamp(BEGINS)]
+    fit = fit_exchanger(early, told)
+    assert isinstance(fit, Fit)
+    model = tune(early, fit.model, told)
+    late = found[found.index > pd.Timestamp(BEGINS)]
+    history = daily(late, model, told)
+    now: datetime = found.index[-1].to_pydatetime()
+    result = findings(history, model, told, late, now=now)
+    truth = made.truth["cdu1"]["exchanger_conductance_ratio"].iloc[-7 * 144 :].mean()
+
+    if size:
+        (one,) = result
+        assert (one.kind, one.component) == (FindingKind.FOULING, "exchanger")
+        assert one.low <= 1.0 - float(truth) <= one.high
+    else:
+        assert result == []

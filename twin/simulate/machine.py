@@ -337,7 +337,7 @@ def _condenser(
     liquid = liquid * (1.0 - 0.004 * (sink_in - build.rating.sink_inlet_temp_degc))
     wall = _WALL_SHARE / ua
     dirt = wear.condenser / (1.0 - wear.condenser) / ua
-    flooded = 0.42 * film * lift**0.6
+    flooded = 0.42 * film * lift**0.5
     pull = heat_cool / _mean_difference(_open(t3 - sink_in), _open(tc - drop - t_k1))
     clean = pull / _film(liquid, wall, flooded)
     fouled = pull / _film(liquid, wall + dirt, flooded)
@@ -347,7 +347,7 @@ def _condenser(
         quality = end - 0.5 / _CONDENSE_CELLS
         far = _open(tc - drop * (1.0 - end) - t_k1 - end * (t_k2 - t_k1))
         # shear carries the film off where there is vapour, gravity where not
-        local = film * (0.45 + 0.95 * quality) * lift ** (0.2 + 0.35 * quality)
+        local = film * (0.45 + 0.95 * quality) * lift ** (0.05 + 0.35 * quality)
         pull = heat_wet / _CONDENSE_CELLS / _mean_difference(near, far)
         clean += pull / _film(liquid, wall, local)
         fouled += pull / _film(liquid, wall + dirt, local)
@@ -356,8 +356,8 @@ def _condenser(
         end = (k + 1.0) / _DESUPERHEAT_CELLS
         far = _open(gas[k + 1] - t_k2 - end * (sink_out - t_k2))
         # vapour above saturation condenses on a wall that is below it
-        damp = 1.0 + 1.1 * np.tanh(np.maximum(tc - t_k2, 0.0) / 6.0)
-        local = 0.26 * film * lift**0.8 * damp
+        damp = 1.0 + 0.6 * np.tanh(np.maximum(tc - t_k2, 0.0) / 2.0)
+        local = 0.26 * film * lift**0.6 * damp
         pull = heat_hot / _DESUPERHEAT_CELLS / _mean_difference(near, far)
         clean += pull / _film(liquid, wall, local)
         fouled += pull / _film(liquid, wall + dirt, local)

@@ -7,7 +7,9 @@ behind the edge sees anything but SI.
 
 from __future__ import annotations
 
+import math
 import re
+import tokenize
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -55,6 +57,12 @@ _SPELLING = {
     "tons": "ton_of_refrigeration",
     "RT": "ton_of_refrigeration",
 }
+# Written together, as instruments print it.
+_GAUGE = {"barg": "bar(g)", "bara": "bar(a)", "psig": "psi(g)", "psia": "psi(a)"}
+# Powers of powers would be worked out for as long as it takes.
+_TOWER = re.compile(r"(\*\*|\^)\s*([+-]?\s*\d{2}|[^/]*(\*\*|\^))")
+# A difference has no zero: 1 K, 1 degC and 1.8 degF are the same one.
+_DIFFERENCE = {"degC": "kelvin", "degF": "delta_degree_Fahrenheit"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +73,7 @@ class Conversion:
     offset: float
 
     def __call__(self, value: float) -> float:
-        """Convert one value from the field unit. [SI unit of the point]"""
+        """Convert one value from the field unit. [SI unit of the point]."""
         return self.scale * value + self.offset
 
 
@@ -112,18 +120,25 @@ def conversion(field: str, unit: str) -> Conversion:
     import pint
 
     registry = _registry()
-    text = field.strip()
+    text = _GAUGE.get(field.strip(), field.strip())
     gauge = text.lower().endswith("(g)")
     if text.lower().endswith(("(g)", "(a)")):
+        if unit != "Pa":
+            raise UnitError(f'unit "{field}" is a pressure, and {unit} is none')
         text = text[:-3]
     target = registry.Unit(_SPELLING.get(unit, unit))
+    if len(text) > 40 or _TOWER.search(text):
+        raise UnitError(f'unit "{field[:60]}" is no unit an instrument has')
+    spelled = _SPELLING.get(text.strip(), text.strip())
+    if unit == "K":
+        spelled = _DIFFERENCE.get(spelled, spelled)
     try:
-        source = registry.parse_expression(_SPELLING.get(text.strip(), text.strip()))
+        source = registry.parse_expression(spelled)
         quantity = getattr(source, "units", None)
         magnitude = float(getattr(source, "magnitude", source))
         # A level has an offset, so it is read at two temperatures, not scaled.
         if unit == "degC":
-            read = registry.Unit(_SPELLING.get(text.strip(), text.strip()))
+            read = registry.Unit(spelled)
             zero = float(registry.Quantity(0.0, read).to(target).magnitude)
             one = float(registry.Quantity(1.0, read).to(target).magnitude)
             return Conversion(one - zero, zero)
@@ -131,8 +146,18 @@ def conversion(field: str, unit: str) -> Conversion:
         scale = float(whole.to(target).magnitude)
     except (pint.UndefinedUnitError, pint.DimensionalityError, AttributeError) as error:
         raise UnitError(f'unit "{field}" does not measure {unit}: {error}') from error
-    except (pint.OffsetUnitCalculusError, ValueError, TypeError) as error:
+    except (
+        pint.PintError,
+        tokenize.TokenError,
+        ArithmeticError,
+        AssertionError,
+        SyntaxError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise UnitError(f'unit "{field}" cannot be read: {error}') from error
+    if not math.isfinite(scale) or scale == 0.0:
+        raise UnitError(f'unit "{field}" is no unit: one of it would be {scale} {unit}')
     return Conversion(scale, STANDARD_ATMOSPHERE_PA if gauge and unit == "Pa" else 0.0)
 
 

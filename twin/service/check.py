@@ -68,14 +68,14 @@ class Report:
         plant, sources = self.config.plant, self.config.sources
         topics = {source.topic for source in sources}
         yield (
-            f'{self.config.file}: "{plant.name}" has {len(list(plant.units()))} units; '
-            f"{len(sources)} points are read from {len(topics)} topics"
+            f'{self.config.file}: "{plant.name}" has '
+            f"{_count(len(list(plant.units())), 'unit')}; "
+            f"{_count(len(sources), 'point')} read from {_count(len(topics), 'topic')}"
         )
         for unit in units(plant):
             of_unit = [each for each in self.abilities if each.unit == unit]
             yield ""
-            number = len(plant.points_of(unit))
-            yield f"{unit}: {number} point{'' if number == 1 else 's'}"
+            yield f"{unit}: {_count(len(plant.points_of(unit)), 'point')}"
             measured = [each.quantity for each in of_unit if each.state == MEASURED]
             if measured:
                 yield f"  measured  {', '.join(measured)}"
@@ -149,6 +149,10 @@ def as_dict(problem: Problem) -> dict[str, str]:
 def units(plant: Plant) -> tuple[str, ...]:
     """Return every id of the plant, the site last."""
     return (*(device.id for device in plant.units()), Plant.SITE)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _demand(consumer: Consumer) -> Ability:

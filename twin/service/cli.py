@@ -90,9 +90,9 @@ def load_config(path: Path, *, as_json: bool = False) -> Config:
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from twin import __version__
 
-        out(f"hptwin {version('hptwin')}")
+        out(f"hptwin {__version__}")
         raise typer.Exit(FINE)
 
 

@@ -60,7 +60,8 @@ class Problem:
 
     def __str__(self) -> str:
         shown = f" = {self.value}" if self.value else ""
-        return f"{self.file}: {self.key}{shown}: {self.sentence}; {self.remedy}."
+        where = f"{self.file}: {self.key}{shown}" if self.key else self.file
+        return f"{where}: {self.sentence}; {self.remedy}."
 
 
 class ConfigError(ValueError):

@@ -116,7 +116,7 @@ def guess(columns: Sequence[str]) -> list[Guess]:
 
 
 def _words(column: str) -> list[str]:
-    spaced = re.sub(r"([a-z])([A-Z])", r"\1_\2", column).lower()
+    spaced = re.sub(r"([a-z])([A-Z][a-z])", r"\1_\2", column).lower()
     return [word for word in re.split(r"[^a-z0-9]+", spaced) if word]
 
 

@@ -190,7 +190,7 @@ def _health(
             "time": days,
             "unit": unit,
             "component": component,
-            "indicator": "conductance",
+            "indicator": "conductance_ratio",
             "value": value,
             "low": value - 0.03,
             "high": value + 0.03,

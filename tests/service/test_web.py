@@ -95,7 +95,7 @@ PATHS = [
     "/api/live",
     "/api/quality",
     "/api/charts/cop?unit=hp1",
-    "/api/charts/conductance?unit=hp1&component=condenser",
+    "/api/charts/health?unit=hp1&component=condenser",
     "/api/charts/detector?unit=hp1&component=condenser",
     "/csv/kpis.csv",
     "/csv/health.csv",

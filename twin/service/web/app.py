@@ -370,6 +370,8 @@ def _pages(app: FastAPI, page: Page, room: _Room) -> None:
         span = _range(page, unit, start, stop)
         rows = views.finding_rows(results, page.alarms.board.cases.values(), unit)
         shown = unit or _worst(rows, unit_ids(page))
+        machines = unit_ids(page)
+        followed = views.followed(results, shown)
         of_unit = views.Range(span.start, span.stop, shown)
         return room.render(
             request,
@@ -380,8 +382,12 @@ def _pages(app: FastAPI, page: Page, room: _Room) -> None:
             rows=rows,
             totals=views.totals(results, span, rows),
             ledger=views.ledger_view(results, span, room.where),
-            components=views.components(results, shown),
-            schematic=schematic(page, shown),
+            followed=followed,
+            charted=followed if template == "unit.html" else _trends(followed),
+            has_cop=bool((results.kpis["unit"] == shown).any()),
+            schematic=schematic(page, shown if shown in machines else machines[0])
+            if machines
+            else schematic(page, shown),
             points=_point_lines(page, shown),
             site_points=_point_lines(page, "site") if not unit else [],
             quality=_quality(page),
@@ -445,6 +451,15 @@ def _pages(app: FastAPI, page: Page, room: _Room) -> None:
 def _known(page: Page, unit: str) -> None:
     if unit not in unit_ids(page) and unit not in page.view.results.units():
         raise HTTPException(404, f'there is no unit "{unit}"')
+
+
+def _trends(
+    followed: Sequence[tuple[str, str, str]],
+) -> list[tuple[str, str, str]]:
+    """Return what an overview has room for: what fouls, or else what there is."""
+    fouls = [one for one in followed if "conductance" in one[1]]
+    rest = [one for one in followed if one[1] not in ("cop_ratio", "closure")]
+    return fouls or rest[:2]
 
 
 def _worst(rows: Sequence[views.Row], units: Sequence[str]) -> str:
@@ -690,31 +705,38 @@ def _charts(app: FastAPI, page: Page) -> None:
         span = _range(page, unit, start, stop)
         return JSONResponse(views.cop_chart(page.view.results, span))
 
-    @app.get("/api/charts/conductance")
-    def _conductance(
+    @app.get("/api/charts/health")
+    def _health(
         unit: Text = "",
         component: Text = "condenser",
+        indicator: Text = "conductance_ratio",
         start: Annotated[Text, Query(alias="from")] = "",
         stop: Annotated[Text, Query(alias="to")] = "",
     ) -> Response:
         span = _range(page, unit, start, stop)
-        return JSONResponse(views.conductance_chart(page.view.results, span, component))
+        return JSONResponse(
+            views.health_chart(page.view.results, span, component, indicator)
+        )
 
     @app.get("/api/charts/detector")
     def _detector(
         unit: Text = "",
         component: Text = "condenser",
+        indicator: Text = "conductance_ratio",
         start: Annotated[Text, Query(alias="from")] = "",
         stop: Annotated[Text, Query(alias="to")] = "",
     ) -> Response:
         span = _range(page, unit, start, stop)
-        return JSONResponse(views.detector_chart(page.view.results, span, component))
+        return JSONResponse(
+            views.detector_chart(page.view.results, span, component, indicator)
+        )
 
     @app.get("/csv/{table}.csv")
     def _csv(
         table: str,
         unit: Text = "",
         component: Text = "",
+        indicator: Text = "",
         start: Annotated[Text, Query(alias="from")] = "",
         stop: Annotated[Text, Query(alias="to")] = "",
     ) -> Response:
@@ -722,6 +744,8 @@ def _charts(app: FastAPI, page: Page) -> None:
         rows = _table(page, table, span)
         if component and "component" in rows.columns:
             rows = rows[rows["component"] == component]
+        if indicator and "indicator" in rows.columns:
+            rows = rows[rows["indicator"] == indicator]
         return Response(
             views.csv_text(rows),
             media_type="text/csv; charset=utf-8",

@@ -58,7 +58,17 @@ _SIZES: Mapping[FindingKind, str] = {
     FindingKind.COP_DEGRADATION: "of COP lost",
     FindingKind.MISSED_RECOVERY: "of the potential missed",
 }
-_INDICATORS = ("conductance", "ua")
+INDICATOR_WORDS: Mapping[str, str] = {
+    "conductance": "Conductance",
+    "conductance_ratio": "Conductance",
+    "cop_ratio": "COP over expected",
+    "isentropic_ratio": "Isentropic efficiency",
+    "volumetric_ratio": "Volumetric efficiency",
+    "efficiency_ratio": "Efficiency",
+    "capacity_ratio": "Capacity",
+    "subcooling_ratio": "Subcooling",
+    "closure": "Energy balance",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -385,7 +395,7 @@ def ledger_view(
         bars=tuple(bars),
         ticks=tuple(
             (height * (1 - part), f"{scale / joules * part:,.4g}")
-            for part in (0.0, 0.25, 0.5, 0.75, 1.0)
+            for part in (0.0, 0.5, 1.0)
         ),
         days=marks,
         accounts=tuple(
@@ -502,28 +512,47 @@ def _empty(reason: str) -> Chart:
     }
 
 
-def components(results: Results, unit: str) -> list[str]:
-    """Return the components of a unit whose conductance is followed."""
-    rows = results.health
-    rows = rows[(rows["unit"] == unit) & _followed(rows)]
-    return sorted(map(str, rows["component"].unique()))
+def followed(results: Results, unit: str) -> list[tuple[str, str, str]]:
+    """Return component, indicator and its words for all that is followed of a unit.
 
-
-def _followed(rows: pd.DataFrame) -> pd.Series[bool]:
-    return rows["indicator"].map(_is_conductance).astype(bool)
+    Conductances come first; they are what fouls.
+    """
+    rows = results.health[results.health["unit"] == unit]
+    pairs = {
+        (str(component), str(indicator))
+        for component, indicator in zip(
+            rows["component"], rows["indicator"], strict=True
+        )
+    }
+    return [
+        (component, indicator, INDICATOR_WORDS.get(indicator, indicator))
+        for component, indicator in sorted(
+            pairs, key=lambda pair: (not _is_conductance(pair[1]), pair)
+        )
+    ]
 
 
 def _is_conductance(indicator: str) -> bool:
-    return any(word in str(indicator).split("_") for word in _INDICATORS)
+    return "conductance" in indicator
 
 
-def conductance_chart(results: Results, span: Range, component: str) -> Chart:
-    """Return the conductance of a component over its reference, with its band."""
+def _one_indicator(
+    results: Results, span: Range, component: str, indicator: str
+) -> pd.DataFrame:
     unit = span.unit or _first_unit(results.health)
     rows = within(results.health, span, unit)
-    rows = rows[(rows["component"] == component) & _followed(rows)]
+    return rows[(rows["component"] == component) & (rows["indicator"] == indicator)]
+
+
+def health_chart(
+    results: Results, span: Range, component: str, indicator: str
+) -> Chart:
+    """Return an indicator of a component in % of its reference, with its band."""
+    unit = span.unit or _first_unit(results.health)
+    rows = _one_indicator(results, span, component, indicator)
+    words = INDICATOR_WORDS.get(indicator, indicator).lower()
     if not rows["value"].notna().any():
-        return _empty(f"No conductance of {unit} {component} in this range.")
+        return _empty(f"The {words} of {unit} {component} is not known in this range.")
     percents = rows.assign(
         **{name: 100.0 * rows[name] for name in ("value", "low", "high")}
     )
@@ -542,19 +571,20 @@ def conductance_chart(results: Results, span: Range, component: str) -> Chart:
         (
             ("high", "95 % high", "band"),
             ("low", "95 % low", "band"),
-            ("value", "conductance", "measured"),
+            ("value", words, "measured"),
         ),
         "%",
-        marks=marks,
+        marks=marks if _is_conductance(indicator) else [],
         levels=[{"value": 100.0, "label": "as commissioned"}],
     )
 
 
-def detector_chart(results: Results, span: Range, component: str) -> Chart:
+def detector_chart(
+    results: Results, span: Range, component: str, indicator: str
+) -> Chart:
     """Return the detection statistic over its limit; above one it is a finding."""
     unit = span.unit or _first_unit(results.health)
-    rows = within(results.health, span, unit)
-    rows = rows[(rows["component"] == component) & _followed(rows)]
+    rows = _one_indicator(results, span, component, indicator)
     share = rows["statistic"] / rows["limit"].where(rows["limit"] > 0)
     if not share.notna().any():
         return _empty(f"No detection statistic of {unit} {component} in this range.")

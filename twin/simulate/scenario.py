@@ -273,7 +273,7 @@ def _demo(days: int, seed: int) -> Scenario:
             Fault(unit="cdu1", kind=FaultKind.EXCHANGER_FOULING, start=day(45),
                   size=0.15, shape="linear", end=day(80)),
             # a probe that was pulled out of its pocket for ten days
-            Fault(unit="hp2", kind=FaultKind.SENSOR_OFFSET, start=day(84), size=-2.0,
+            Fault(unit="hp2", kind=FaultKind.SENSOR_OFFSET, start=day(84), size=-4.0,
                   end=day(94), component="source_outlet_temp_degc"),
             Fault(unit="hp2", kind=FaultKind.OVERRIDE, start=day(100), end=day(103)),
             # a network returns too hot to everybody

@@ -37,6 +37,7 @@ LEAST_DAY_HOURS = 2.0
 MOST_ROWS = 1000
 """More windows than this are thinned evenly before the reference is fitted. [1]"""
 _PENALTY = 50.0  # sigma, for a window that stops being solvable
+_UNTRUSTED = 50.0  # times its usual drift
 _ALIKE = 3.0  # neighbouring windows that are worth one
 _ROBUST = 2.0  # sigma, where soft_l1 begins to flatten
 
@@ -166,6 +167,9 @@ class Fit:
         and standard error, relative for flows, powers and pressures. [K or 1]
     unsolved
         Share of the windows that physics could not solve. [1]
+    objective
+        What was minimised: half the sum of all squares, those of the priors too;
+        it compares explanations of the same windows. [1]
     """
 
     model: Model
@@ -179,6 +183,7 @@ class Fit:
         default_factory=lambda: MappingProxyType({})
     )
     unsolved: float = 0.0
+    objective: float = float("nan")
 
     def interval(self, name: str) -> tuple[float, float]:
         """Return the 95 % interval of a fitted parameter, in its unit."""
@@ -398,6 +403,7 @@ class _Answer:
     drift: Matrix
     covariance: Matrix
     cost: float
+    objective: float
 
 
 def _minimise(
@@ -461,7 +467,9 @@ def _minimise(
     covariance = np.linalg.inv(information)
     data = rest[:rows] ** 2 * importance[:rows]
     cost = float(data.mean()) * inflation if rows else float("nan")
-    return _Answer(found.x[:count], found.x[count:], covariance, cost)
+    return _Answer(
+        found.x[:count], found.x[count:], covariance, cost, float(found.cost)
+    )
 
 
 def _identify(
@@ -1110,6 +1118,7 @@ def fit_degradation(
     least_hours: float = LEAST_DAY_HOURS,
     most_rows: int = MOST_ROWS,
     names: Sequence[str] | None = None,
+    suspect: str | None = None,
 ) -> Fit | Refusal:
     """Learn how far the machine is from its reference; nothing else moves.
 
@@ -1130,6 +1139,8 @@ def fit_degradation(
         More windows are thinned evenly. [1]
     names : sequence of str, optional
         Degradations to free; the reference's ``tracked`` ones by default.
+    suspect : str, optional
+        An instrument that is not trusted at all: its drift may be anything.
 
     Returns
     -------
@@ -1185,6 +1196,8 @@ def fit_degradation(
             unsolved=unsolved,
         )
     drifts = drifts_since_baseline(reference, machine, used)
+    if suspect is not None:
+        drifts[suspect] *= _UNTRUSTED
     drift_names = _drift_names(problem, drifts)
     effects = problem.effects(pump, drift_names)
     prior = np.array([DEGRADATIONS[name][1] for name in free])
@@ -1247,6 +1260,7 @@ def fit_degradation(
             for k, name in enumerate(drift_names)
         },
         unsolved=unsolved,
+        objective=answer.objective,
     )
 
 

@@ -23,6 +23,7 @@ from twin.plant import Machine, Maintenance
 
 LEAST_HOURS = 20.0
 LEAST_DAYS = 4
+LEAST_DATA = 0.4
 WORSE = 0.05
 """Most that the held-out error may grow, relative to the present model's. [1]"""
 KEPT = 0.95
@@ -77,7 +78,17 @@ def _coverage(windows: pd.DataFrame) -> list[Gate]:
     steady = _steady(windows)
     hours = float(steady["window_s"].sum()) / 3600.0
     days = int(pd.DatetimeIndex(steady.index).ceil("D").nunique())
+    width = float(windows["window_s"].median())
+    span = (windows.index[-1] - windows.index[0]).total_seconds() + width
+    there = float((windows["why"] != "no_data").sum()) * width / span
     return [
+        Gate(
+            "data",
+            there >= LEAST_DATA,
+            there,
+            LEAST_DATA,
+            f"{there:.0%} of the time has telemetry; {LEAST_DATA:.0%} is needed.",
+        ),
         Gate(
             "hours",
             hours >= LEAST_HOURS,

@@ -694,7 +694,7 @@ def _sensors(
                 "closure_shift": shift,
                 "statistic": float(last["statistic"]),
                 "limit": float(last["limit"]),
-                "suspects": [[name, size] for name, size in suspects[:4]],
+                "suspects": [[name, worse] for name, worse in suspects[:4]],
                 "reference": version,
             },
         )
@@ -705,16 +705,29 @@ def _sensors(
 def _suspects(
     day: pd.DataFrame, model: Model, machine: Machine
 ) -> list[tuple[str, float]]:
-    """Return instruments by how far they must have drifted, in their own sigma."""
-    fit = fit_degradation(day, model, machine, most_rows=_DAY_ROWS)
-    if not isinstance(fit, Fit):
-        return []
-    drifts = drifts_since_baseline(model, machine, day)
-    thermal = [
+    """Return instruments by how well the drift of that one alone explains a day.
+
+    With each, how much worse its explanation is than the best one's, as the
+    difference of the minimised objective.
+    """
+    names = [
         name
-        for name in fit.biases
-        if name.startswith(("source_", "sink_")) and name in drifts
+        for name in drifts_since_baseline(model, machine, day)
+        if name.startswith(("source_", "sink_"))
+        and (name.endswith("_kg_s") or name in machine.points)
+        and name in day
+        and not any(name == f"{law.side}_flow_kg_s" for law in model.flows)
     ]
-    sized = [(name, abs(fit.biases[name][0]) / drifts[name]) for name in thermal]
-    ranked = sorted(sized, key=lambda pair: (-pair[1], pair[0]))
-    return [(name.replace("_kg_s", "_m3_s"), float(size)) for name, size in ranked]
+    known = {*conditions(day, model).columns, *model.outputs}
+    explained = []
+    for name in names:
+        if name not in known:
+            continue
+        fit = fit_degradation(day, model, machine, most_rows=_DAY_ROWS, suspect=name)
+        if isinstance(fit, Fit):
+            explained.append((fit.objective, name))
+    if not explained:
+        return []
+    explained.sort()
+    best = explained[0][0]
+    return [(name.replace("_kg_s", "_m3_s"), cost - best) for cost, name in explained]

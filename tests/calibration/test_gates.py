@@ -96,7 +96,7 @@ def column(
         (column("source_flow_m3_s", lambda x: x * 3.6), "conditions"),
         (column("compressor_power_w", lambda x: x * 2.0), "balance"),
         (column("compressor_discharge_pressure_pa", lambda x: x * 0.7), "bounds"),
-        (lose, "hours"),
+        (lose, "data"),
         (repeat, "repeated"),
         (starts, "hours"),
         (lambda frame: frame.iloc[:200], "hours"),
@@ -196,4 +196,4 @@ def test_a_verdict_is_data(tmp_path):
 
     assert record is not None
     assert json.dumps(list(record.gates))
-    assert record.gates[0]["name"] == "hours"
+    assert record.gates[0]["name"] == "data"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,14 @@ PRICES = Prices(electricity_eur_j=0.20 / 3.6e6, electricity_kg_j=0.3 / 3.6e6)
 
 def fault(kind: FaultKind, size: float, shape: str = "step") -> tuple[Fault, ...]:
     return (Fault(unit="hp1", kind=kind, start=BEGINS, size=size, shape=shape),)
+
+
+@cache
+def usual(faults: tuple[Fault, ...] = ()) -> tuple[Machine, pd.DataFrame, pd.DataFrame]:
+    """A season's machine, its windows after the reference, and their health."""
+    told, found = judged(DAYS, faults)
+    late = found[found.index > pd.Timestamp(BEGINS)]
+    return told, late, daily(late, reference().model, told)
 
 
 def said(
@@ -89,10 +98,8 @@ def test_a_fault_is_found_named_sized_and_priced(
 
 def test_a_healthy_machine_raises_nothing_on_any_day():
     """The negative control, looked at every day as the service does."""
-    told, found = judged(DAYS)
+    told, late, history = usual()
     model = reference().model
-    late = found[found.index > pd.Timestamp(BEGINS)]
-    history = daily(late, model, told)
     for end in sorted(history["time"].unique()):
         past = history[history["time"] <= end]
         week = late[(late.index <= end) & (late.index > end - pd.Timedelta(days=7))]
@@ -104,10 +111,8 @@ def test_a_healthy_machine_raises_nothing_on_any_day():
 
 def test_day_by_day_equals_all_at_once():
     """Replay is live: the history is all the state there is."""
-    told, found = judged(DAYS, fault(FaultKind.CONDENSER_FOULING, 0.20))
+    told, late, whole = usual(fault(FaultKind.CONDENSER_FOULING, 0.20))
     model = reference().model
-    late = found[found.index > pd.Timestamp(BEGINS)]
-    whole = daily(late, model, told)
     history: pd.DataFrame | None = None
     for _, day in late.groupby(pd.DatetimeIndex(late.index).ceil("D")):
         rows = daily(day, model, told, history=history)
@@ -120,9 +125,8 @@ def test_day_by_day_equals_all_at_once():
 
 def test_a_day_without_running_is_unknown_and_not_healthy():
     """NaN with zero samples, and the evidence so far is kept."""
-    told, found = judged(DAYS, fault(FaultKind.CONDENSER_FOULING, 0.20))
+    told, late, _ = usual(fault(FaultKind.CONDENSER_FOULING, 0.20))
     model = reference().model
-    late = found[found.index > pd.Timestamp(BEGINS)]
     last = pd.DatetimeIndex(late.index).ceil("D") == late.index[-1].ceil("D")
     rested = late.assign(steady=late["steady"] & ~last)
     history = daily(rested, model, told)
@@ -213,22 +217,18 @@ def test_nothing_is_frozen_in_a_healthy_plant():
 
 def test_stale_evidence_raises_nothing():
     """A week without data says nothing of today."""
-    told, found = judged(DAYS, fault(FaultKind.CONDENSER_FOULING, 0.20))
+    told, late, history = usual(fault(FaultKind.CONDENSER_FOULING, 0.20))
     model = reference().model
-    late = found[found.index > pd.Timestamp(BEGINS)]
-    history = daily(late, model, told)
-    now = found.index[-1].to_pydatetime() + timedelta(days=7)
+    now = late.index[-1].to_pydatetime() + timedelta(days=7)
 
     assert findings(history, model, told, late.iloc[:0], now=now) == []
 
 
 def test_without_a_price_the_cost_is_unknown():
     """And not nothing."""
-    told, found = judged(DAYS, fault(FaultKind.CONDENSER_FOULING, 0.20))
+    told, late, history = usual(fault(FaultKind.CONDENSER_FOULING, 0.20))
     model = reference().model
-    late = found[found.index > pd.Timestamp(BEGINS)]
-    history = daily(late, model, told)
-    (one,) = findings(history, model, told, late, now=found.index[-1].to_pydatetime())
+    (one,) = findings(history, model, told, late, now=late.index[-1].to_pydatetime())
 
     assert one.cost_eur_day is None
     assert one.energy_j_day is not None

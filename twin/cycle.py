@@ -44,7 +44,7 @@ class Reason(IntEnum):
     SOLVED = 0
     NO_INPUT = 1  # a condition is missing or not a number
     STANDSTILL = 2  # no speed, or no heat asked for
-    NO_FLOW = 3  # a liquid does not flow, or flows backwards
+    NO_FLOW = 3  # a liquid flows at less than 1/200 of its rate, or backwards
     NEAR_CRITICAL = 4  # it would condense within 6 K of the critical point
     TOO_COLD = 5  # it would evaporate below the tables
     TOO_HOT = 6  # discharge, superheat or subcooling beyond the tables
@@ -143,6 +143,8 @@ _BLOCKING = _EVAPORATOR | _CONDENSER | _OUTSIDE | _NO_EFFECT
 _LEAST_RATIO = 1.05
 # The log of the smallest pinch: an exchanger too large by half ends at 1e-100 K.
 _TIGHTEST = -690.0
+# Share of its rated flow below which a liquid stands: what leaks past a valve.
+_DEAD = 0.005
 _MAX_STEPS = 40
 _CRITICAL_MARGIN = CRITICAL_MARGIN_K
 
@@ -697,22 +699,24 @@ def _judge(flag, tables, options, out):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def _refuse(u, p, mode):  # type: ignore[no-untyped-def]
+def _refuse(u, p, mode, options):  # type: ignore[no-untyped-def]
     """Reason not to try a row at all, 0 if there is none."""
     for i in range(9):
         if not np.isfinite(u[i]):
             return 1
-    if u[1] <= 0.0 or u[3] <= 0.0:
+    if u[1] <= _DEAD * p[M_S0] or u[3] <= _DEAD * p[M_K0]:
         return 3
     if u[4] <= 0.0:
         return 2
+    if mode == 0 and not (u[4] >= options[1] and u[4] <= options[2]):
+        return 9
     return 0
 
 
 @_compiled
 def _solve_row(u, p, mode, tables, options, state, jac, ref, out):  # type: ignore[no-untyped-def]
     """Solve one row from ``state`` (x, y, 1 if warm) and leave its own there."""
-    why = _refuse(u, p, mode)
+    why = _refuse(u, p, mode, options)
     if why != 0:
         state[2] = 0.0
         return why

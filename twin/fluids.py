@@ -442,7 +442,8 @@ def _cache_key(name: str) -> str:
 
 def _read(path: Path) -> Tables | None:
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        # Opened here, for numpy leaves a torn archive open.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             tables = Tables(
                 *(np.ascontiguousarray(stored[name]) for name in Tables._fields)
             )

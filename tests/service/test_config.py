@@ -1,0 +1,192 @@
+"""A plant.toml is understood, or everything wrong with it is said at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from twin.plant import Compressor
+from twin.service.config import Config, ConfigError, Problem, load
+
+GOOD = """
+[[heat_pump]]
+id = "hp1"
+refrigerant = "R134a"
+[heat_pump.nameplate]
+sink_heat = "600 kW"
+power = "150 kW"
+source_inlet = "35 degC"
+source_outlet = "28 degC"
+sink_inlet = "50 degC"
+sink_outlet = "65 degC"
+[heat_pump.payload]
+topic = "dc/hp1"
+time = "ts"
+[heat_pump.points]
+compressor_power_w = { pointer = "/p_el", unit = "kW" }
+suction_pressure_pa = { column = "p_suc", unit = "bar(g)" }
+sink_energy_j = { topic = "dc/meter", unit = "MWh" }
+"""
+
+
+def written(folder: Path, text: str, **environ: str) -> Config:
+    """Load a configuration that is written for the purpose."""
+    path = folder / "plant.toml"
+    path.write_text(text, encoding="utf-8")
+    return load(path, environ)
+
+
+def problems(folder: Path, text: str, **environ: str) -> tuple[Problem, ...]:
+    """Return what is said of a configuration that cannot be used."""
+    with pytest.raises(ConfigError) as caught:
+        written(folder, text, **environ)
+    return caught.value.problems
+
+
+def test_a_good_one_is_understood(tmp_path: Path) -> None:
+    """Field units, pointers, columns and counters all arrive in SI."""
+    config = written(tmp_path, GOOD)
+    (machine,) = config.plant.machines
+    assert machine.nameplate.sink_heat_w == 600e3
+    assert machine.nameplate.cop == 4.0
+    assert machine.compressor is Compressor.SCREW
+    power, pressure, energy = config.sources
+    assert (power.topic, power.pointer, power.time_pointer, power.scale) == (
+        "dc/hp1", "/p_el", "/ts", 1000.0,
+    )  # fmt: skip
+    assert (pressure.pointer, pressure.scale, pressure.offset) == (
+        "/p_suc", 1e5, 101_325.0,
+    )  # fmt: skip
+    assert (energy.topic, energy.pointer, energy.counter) == ("dc/meter", "", True)
+    assert not power.counter
+    assert machine.points == {
+        "compressor_power_w", "suction_pressure_pa", "sink_energy_j",
+    }  # fmt: skip
+    assert config.mqtt.host == "127.0.0.1"
+    assert config.state_dir.parent == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("found", "instead", "key", "words"),
+    [
+        ('power = "150 kW"', 'power = "50 kW"', "heat_pump.hp1.nameplate.power",
+         "above Carnot's 9.14"),
+        ('source_inlet = "35 degC"', 'source_inlet = "20 degC"',
+         "heat_pump.hp1.nameplate.source_inlet", "swap them"),
+        ('sink_inlet = "50 degC"', 'sink_inlet = "70 degC"',
+         "heat_pump.hp1.nameplate.sink_outlet", "swap them"),
+        ('sink_heat = "600 kW"', 'sink_heat = 600',
+         "heat_pump.hp1.nameplate.sink_heat", "has no unit"),
+        ('sink_heat = "600 kW"', 'sink_heat = "600"',
+         "heat_pump.hp1.nameplate.sink_heat", "has no unit"),
+        ('sink_heat = "600 kW"', 'sink_heat = "600 degC"',
+         "heat_pump.hp1.nameplate.sink_heat", "does not measure"),
+        ("sink_heat", "sink_haet", "heat_pump.hp1.nameplate.sink_haet",
+         'did you mean "sink_heat"'),
+        ('"R134a"', '"R134b"', "heat_pump.hp1.refrigerant", "R134a"),
+        ('"R134a"', '"R744"', "heat_pump.hp1.refrigerant", "critical"),
+        ("suction_pressure_pa", "suction_presure_pa",
+         "heat_pump.hp1.points.suction_presure_pa", 'mean "suction_pressure_pa"'),
+        ("suction_pressure_pa", "it_power_w", "heat_pump.hp1.points.it_power_w",
+         "is no point of a heat pump"),
+        ('unit = "bar(g)"', 'unit = "m3/h"',
+         "heat_pump.hp1.points.suction_pressure_pa.unit", "does not measure"),
+        ('"dc/meter"', '"dc/+/meter"', "heat_pump.hp1.points.sink_energy_j.topic",
+         "wildcard"),
+        ('id = "hp1"', 'id = "hp1"\nconsumers = ["town"]',
+         "heat_pump.hp1.consumers", "is no consumer"),
+        ('id = "hp1"', 'id = "../hp1"', "heat_pump.../hp1.id", "no short name"),
+        ("[[heat_pump]]", '[web]\nhost = "0.0.0.0"\n[[heat_pump]]', "web.host",
+         "no users yet"),
+        ("[[heat_pump]]", '[mqtt]\nhost = "10.0.0.5"\n[[heat_pump]]', "mqtt.host",
+         "without encryption"),
+        ("[[heat_pump]]", '[mqtt]\nhost = "127.evil.example"\n[[heat_pump]]',
+         "mqtt.host", "without encryption"),
+        ("[[heat_pump]]", '[mqtt]\npassword = "hunter2"\n[[heat_pump]]',
+         "mqtt.password", "password_file"),
+        ("[[heat_pump]]", '[tariff]\nheat_price = "-6 EUR/MWh"\n[[heat_pump]]',
+         "tariff.heat_price", "out of any sensible range"),
+        ("[[heat_pump]]", '[site]\ntimezone = "Europe/Berln"\n[[heat_pump]]',
+         "site.timezone", "Europe/Berlin"),
+        ("[heat_pump.payload]", '[heat_pump.source]\ncoolant = "MPG"\n'
+         'mass_fraction = 25\n[heat_pump.payload]',
+         "heat_pump.hp1.source.mass_fraction", "25 %"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_with_its_remedy(
+    tmp_path: Path, found: str, instead: str, key: str, words: str
+) -> None:
+    """Each mistake is named by its key, and by what is right."""
+    assert found in GOOD
+    said = problems(tmp_path, GOOD.replace(found, instead, 1))
+    assert key in [each.key for each in said]
+    assert words in " ".join(str(each) for each in said if each.key == key)
+    assert "hunter2" not in " ".join(map(str, said))
+
+
+def test_a_coolant_that_would_freeze(tmp_path: Path) -> None:
+    """Water in a brine circuit below zero is refused; enough glycol is not."""
+    cold = GOOD.replace('"35 degC"', '"-2 degC"').replace('"28 degC"', '"-6 degC"')
+    cold = cold.replace('"150 kW"', '"250 kW"')
+    (said,) = problems(tmp_path, cold)
+    assert "freezes at 0.0 degC" in said.sentence
+    glycol = '[heat_pump.source]\ncoolant = "MEG"\nmass_fraction = "30 %"\n'
+    written(
+        tmp_path, cold.replace("[heat_pump.payload]", glycol + "[heat_pump.payload]")
+    )
+
+
+def test_everything_is_said_at_once(tmp_path: Path) -> None:
+    """Three mistakes in three tables are three problems, each whole."""
+    text = GOOD.replace('"R134a"', '"R999"').replace("p_el", "p_el~")
+    text += '[[exchanger]]\nid = "hp1"\nheet = 3\n[web]\nport = "x"\n'
+    keys = {each.key for each in problems(tmp_path, text)}
+    assert {
+        "heat_pump.hp1.refrigerant",
+        "hp1",
+        "exchanger.hp1.heet",
+        "web.port",
+    } <= keys
+    assert all(each.sentence and each.remedy for each in problems(tmp_path, text))
+
+
+def test_the_environment_overrides_scalars(tmp_path: Path) -> None:
+    """HPTWIN_MQTT__PORT is [mqtt] port; a misspelt variable is a problem."""
+    assert written(tmp_path, GOOD, HPTWIN_MQTT__PORT="2883").mqtt.port == 2883
+    assert written(tmp_path, GOOD, HPTWIN_CONFIG="x", HOME="/").mqtt.port == 1883
+    (said,) = problems(tmp_path, GOOD, HPTWIN_MQTT__PROT="2883")
+    assert 'did you mean "HPTWIN_MQTT__PORT"' in said.remedy
+
+
+def test_an_open_secret_is_a_warning(tmp_path: Path) -> None:
+    """A password that everybody may read is warned of; a private one is not."""
+    secret = tmp_path / "secret"
+    secret.write_text("hunter2")
+    text = '[mqtt]\nusername = "u"\npassword_file = "secret"\n' + GOOD
+    secret.chmod(0o644)
+    (said,) = written(tmp_path, text).warnings
+    assert said.key == "mqtt.password_file"
+    assert "hunter2" not in str(said)
+    secret.chmod(0o600)
+    assert written(tmp_path, text).warnings == ()
+
+
+@pytest.mark.parametrize("text", ["[", "a = ", "\x00", "[mqtt]\n[mqtt]"])
+def test_what_is_no_toml_is_a_problem(tmp_path: Path, text: str) -> None:
+    """Neither a traceback nor silence."""
+    (said,) = problems(tmp_path, text)
+    assert "cannot be read as TOML" in said.sentence
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["site", "mqtt", "archive", "state", "web", "notify", "tariff", "schedule",
+     "heat_pump", "exchanger", "rejector", "consumer", "maintenance"],
+)  # fmt: skip
+@pytest.mark.parametrize("value", ["1", '"x"', "[1]", "[{}]", "true", "{ x = 1 }"])
+def test_any_shape_in_any_table_is_a_problem(
+    tmp_path: Path, name: str, value: str
+) -> None:
+    """A table of the wrong shape is reported, never an exception of another kind."""
+    assert problems(tmp_path, f"{name} = {value}\n")

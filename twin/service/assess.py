@@ -1,0 +1,800 @@
+"""One day of the plant: telemetry in; health, ledger, key figures, findings out.
+
+The one path that live running and replay both take. It is moved by the data's
+own clock: a day is judged when it is over, the same way whether it ended a
+minute or a year ago, so equal telemetry makes equal answers. ::
+
+    frames -> windows -> derived -> expected (reference, current) -> compare
+           -> health, ledger, key figures -> findings
+
+Nothing here reads a clock, a broker or a page.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from calibration import correction, fit, gates, health, steady
+from calibration.model import Model, conditions, expect
+from calibration.registry import Registry, Role
+from twin import attribution, kpi, ledger
+from twin.finding import Finding, FindingKind, Refusal
+from twin.heatpump import HeatPump
+from twin.plant import Action, Exchanger, Machine, Plant
+from twin.service.results import Results, empty
+from twin.states import derive_rejector
+
+if TYPE_CHECKING:
+    Frames = Mapping[str, pd.DataFrame]
+    Tables = Mapping[str, pd.DataFrame]
+
+DAY = timedelta(days=1)
+LEAD = timedelta(hours=2)
+"""How much of the day before is read, to know how long a machine has run."""
+INTERVAL = timedelta(minutes=10)
+"""The ledger's and the key figures' interval, where telemetry is no coarser."""
+AGAIN = timedelta(days=7)
+"""How long after a refused reference it is tried again."""
+_LEDGER_LOOK = timedelta(days=45)
+_SAME_CASE = timedelta(days=7)
+# A recorded change of the plant or of its sensors opens a new reference.
+_NEW_EPOCH = (Action.OVERHAULED, Action.SENSOR_REPLACED)
+# A COP loss smaller than this is within what heat meters can prove.
+_LEAST_COP_LOSS = 0.02
+
+
+@dataclass(slots=True)
+class _Twin:
+    """What is carried from day to day of one machine or exchanger."""
+
+    device: Machine | Exchanger
+    minutes: float = INTERVAL.total_seconds() / 60.0
+    began: datetime | None = None
+    raw: list[pd.DataFrame] = field(default_factory=list)
+    windows: pd.DataFrame | None = None
+    history: pd.DataFrame | None = None
+    reference: Model | None = None
+    reference_version: str = ""
+    current: Model | None = None
+    refusal: Refusal | None = None
+    asked: datetime | None = None
+    recalibrated: datetime | None = None
+
+
+class Assessor:
+    """The twins of a plant, moved forward one day at a time.
+
+    Parameters
+    ----------
+    plant : Plant
+        The plant as configured.
+    registry : Registry
+        Where models are kept. Models in service there go on serving.
+    """
+
+    def __init__(self, plant: Plant, registry: Registry) -> None:
+        self.plant = plant
+        self.registry = registry
+        self.until: datetime | None = None
+        devices: tuple[Machine | Exchanger, ...] = (*plant.machines, *plant.exchangers)
+        self._twins = {device.id: _Twin(device) for device in devices}
+        self._config = hashlib.sha256(repr(plant).encode()).hexdigest()
+        self._kpis: list[pd.DataFrame] = []
+        self._ledger: list[pd.DataFrame] = []
+        self._cases: dict[str, list[Finding]] = {}
+        self._active: tuple[Finding, ...] = ()
+        self._judged: frozenset[str] = frozenset()
+        self._latest: dict[str, dict[str, tuple[float, datetime]]] = {}
+        self._expected: dict[str, dict[str, float]] = {}
+        for unit, twin in self._twins.items():
+            known = registry.active(unit, Role.REFERENCE)
+            if known is None:
+                continue
+            twin.reference = Model.from_dict(known.model)
+            twin.reference_version = known.version
+            twin.minutes = float(known.provenance.get("minutes", twin.minutes))
+            twin.recalibrated = known.created
+            now = registry.active(unit, Role.CURRENT)
+            if now is not None and now.created >= known.created:
+                twin.current = Model.from_dict(now.model)
+            for record in registry.history(unit):
+                if record.role is Role.CURRENT and record.created >= known.created:
+                    twin.recalibrated = record.created
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What stands at the end of the last day judged."""
+        return self._active
+
+    @property
+    def judged(self) -> frozenset[str]:
+        """The units that the last day could be judged of."""
+        return self._judged
+
+    # --- a day ---------------------------------------------------------------
+
+    def day(self, stop: datetime, frames: Frames) -> None:
+        """Judge the UTC day that ends at ``stop``.
+
+        Parameters
+        ----------
+        stop : datetime
+            The midnight that ends the day, aware.
+        frames : mapping of str to DataFrame
+            Each unit's telemetry of the day, preceded by :data:`LEAD` of the
+            day before.
+        """
+        start = stop - DAY
+        judged: set[str] = set()
+        for unit, twin in self._twins.items():
+            frame = frames.get(unit)
+            if frame is None or frame.empty:
+                continue
+            self._advance(twin, frame, start, stop)
+            if twin.reference is not None and self._has_news(twin, start):
+                judged.add(unit)
+        tables = self._interval_tables(frames, start)
+        accounts, hours = self._account(tables)
+        self._ledger += accounts
+        self._kpis += hours
+        self._take_latest(tables, frames)
+        self._find(stop)
+        if self._ledger and len(self._ledger[-1]):
+            judged.add(Plant.SITE)
+        self._judged = frozenset(judged)
+        self.until = stop
+
+    def glance(
+        self,
+        now: datetime,
+        frames: Frames,
+        *,
+        data_quality: Mapping[str, float] | None = None,
+    ) -> Results:
+        """Show the day that is not over yet; it is judged when it is.
+
+        Parameters
+        ----------
+        now : datetime
+            The event time of the look, aware.
+        frames : mapping of str to DataFrame
+            Each unit's telemetry since the last midnight, with its lead.
+        data_quality : mapping, optional
+            What else belongs into the results.
+
+        Returns
+        -------
+        Results
+            Everything of the days before, and today's hours so far.
+        """
+        start = self.until or now - DAY
+        tables = self._interval_tables(frames, start)
+        accounts, hours = self._account(tables)
+        self._take_latest(tables, frames)
+        results = self.results(now, data_quality=data_quality)
+        return replace(
+            results,
+            ledger=_joined([results.ledger, *accounts]),
+            kpis=_joined([results.kpis, *hours]),
+        )
+
+    def warm(self, stop: datetime, frames: Frames) -> None:
+        """Remember a day that was judged before this process began."""
+        for unit, twin in self._twins.items():
+            frame = frames.get(unit)
+            if frame is None or frame.empty:
+                continue
+            if twin.reference is None:
+                self._remember_raw(twin, frame, stop - DAY)
+            self._windows(twin, frame, stop - DAY)
+
+    def resume(self, results: Results, until: datetime) -> None:
+        """Go on where results that were written before leave off."""
+        for unit, twin in self._twins.items():
+            rows = results.health[results.health["unit"] == unit]
+            twin.history = rows[rows["time"] <= pd.Timestamp(until)]
+        cut = pd.Timestamp(until)
+        self._kpis = [results.kpis[results.kpis["time"] <= cut]]
+        self._ledger = [results.ledger[results.ledger["time"] <= cut]]
+        for finding in results.findings:
+            self._cases.setdefault(finding.key, []).append(finding)
+        self._active = tuple(f for f in results.findings if f.seen >= until - DAY)
+        self.until = until
+
+    def _advance(
+        self, twin: _Twin, frame: pd.DataFrame, start: datetime, stop: datetime
+    ) -> None:
+        self._maybe_new_epoch(twin, start, stop)
+        if twin.reference is None:
+            self._remember_raw(twin, frame, start)
+        today = self._windows(twin, frame, start)
+        if twin.reference is None:
+            self._commission(twin, stop)
+        elif len(today):
+            rows = health.daily(
+                today,
+                twin.reference,
+                twin.device,
+                history=twin.history,
+                log=self.plant.maintenance,
+            )
+            twin.history = _joined([twin.history, rows])
+        if twin.reference is not None and isinstance(twin.device, Machine):
+            since = twin.recalibrated or stop
+            if stop - since >= self.plant.schedule.every:
+                self._recalibrate(twin, twin.device, stop)
+
+    def _windows(
+        self, twin: _Twin, frame: pd.DataFrame, start: datetime
+    ) -> pd.DataFrame:
+        found = steady.windows(frame, twin.device, twin.minutes)
+        found = found[found.index > pd.Timestamp(start)]
+        keep = pd.Timestamp(start) - max(self.plant.schedule.window, AGAIN)
+        before = twin.windows
+        if before is not None:
+            before = before[before.index > keep]
+        twin.windows = _joined([before, found])
+        return found
+
+    def _has_news(self, twin: _Twin, start: datetime) -> bool:
+        if twin.windows is None:
+            return False
+        today = twin.windows[twin.windows.index > pd.Timestamp(start)]
+        return bool(today["steady"].any())
+
+    def _remember_raw(self, twin: _Twin, frame: pd.DataFrame, start: datetime) -> None:
+        begin = self.plant.schedule.reference_start
+        own = frame[frame.index > pd.Timestamp(start)]
+        if begin is not None:
+            own = own[own.index > pd.Timestamp(begin)]
+        if twin.began is None and len(own):
+            twin.began = begin or start
+        twin.raw.append(own)
+
+    def _maybe_new_epoch(self, twin: _Twin, start: datetime, stop: datetime) -> None:
+        for event in self.plant.maintenance:
+            if (
+                event.unit == twin.device.id
+                and event.action in _NEW_EPOCH
+                and start < event.time <= stop
+            ):
+                twin.reference = twin.current = twin.windows = twin.history = None
+                twin.raw, twin.began, twin.asked = [], event.time, None
+
+    # --- learning ------------------------------------------------------------
+
+    def _commission(self, twin: _Twin, stop: datetime) -> None:
+        """Learn the machine as commissioned, once the period is over."""
+        length = self.plant.schedule.reference_length
+        if twin.began is None or stop - twin.began < length:
+            return
+        if twin.asked is not None and stop - twin.asked < AGAIN:
+            return
+        twin.asked = stop
+        frame = pd.concat(twin.raw)
+        minutes = steady.suitable_minutes(frame, twin.device)
+        windows = steady.windows(frame, twin.device, minutes)
+        found: fit.Fit | Refusal
+        if isinstance(twin.device, Exchanger):
+            found = fit.fit_exchanger(windows, twin.device)
+        else:
+            flows = fit.learn_flows(frame, twin.device)
+            found = (
+                flows
+                if isinstance(flows, Refusal)
+                else fit.fit_reference(windows, twin.device, flows=flows)
+            )
+        if isinstance(found, Refusal):
+            self._refuse(twin, found, stop)
+            return
+        model = found.model
+        kept = ""
+        if isinstance(model.physics, HeatPump):
+            judged = windows[windows["steady"].to_numpy(dtype=bool)]
+            asked = conditions(judged, model)
+            alone = model.physics.predict(asked, given=model.given)
+            extra = correction.train(asked, judged, alone, load=model.given)
+            if isinstance(extra, Refusal):
+                kept = extra.sentence
+            else:
+                kept = "kept for " + ", ".join(sorted(extra.weights))
+                model = model.with_(correction=extra)
+        model = health.tune(windows, model, twin.device)
+        record = self.registry.save(
+            twin.device.id,
+            Role.REFERENCE,
+            model.to_dict(),
+            created=stop,
+            provenance={
+                "start": found.start,
+                "stop": found.stop,
+                "windows": found.windows,
+                "days": found.days,
+                "minutes": minutes,
+                "config": self._config,
+                "correction": kept,
+            },
+            reason=f"{found.days} days of steady running, {found.windows} windows",
+        )
+        twin.reference, twin.reference_version = model, record.version
+        twin.current, twin.refusal = None, None
+        twin.minutes, twin.recalibrated = minutes, stop
+        twin.raw = []
+        # The reference period is judged too: it is the trend's beginning.
+        twin.history = health.daily(
+            windows, model, twin.device, log=self.plant.maintenance
+        )
+        keep = pd.Timestamp(stop) - max(self.plant.schedule.window, AGAIN)
+        twin.windows = windows[windows.index > keep]
+
+    def _refuse(self, twin: _Twin, refusal: Refusal, stop: datetime) -> None:
+        if twin.refusal is not None and twin.refusal.code == refusal.code:
+            return
+        twin.refusal = refusal
+        self.registry.save(
+            twin.device.id,
+            Role.REFERENCE,
+            {},
+            created=stop,
+            provenance={"config": self._config, "evidence": dict(refusal.evidence)},
+            accepted=False,
+            reason=refusal.sentence,
+        )
+
+    def _recalibrate(self, twin: _Twin, machine: Machine, stop: datetime) -> None:
+        if twin.reference is None or twin.windows is None:
+            return
+        begin = pd.Timestamp(stop - self.plant.schedule.window)
+        windows = twin.windows[twin.windows.index > begin]
+        verdict = gates.recalibrate(
+            windows,
+            twin.reference,
+            twin.current,
+            machine,
+            now=stop,
+            log=self.plant.maintenance,
+        )
+        self.registry.save(
+            machine.id,
+            Role.CURRENT,
+            verdict.fit.model.to_dict() if verdict.fit is not None else {},
+            created=stop,
+            provenance={
+                "start": begin.to_pydatetime(),
+                "stop": stop,
+                "windows": int(windows["steady"].sum()),
+                "reference": twin.reference_version,
+                "config": self._config,
+            },
+            gates=[gate.to_dict() for gate in verdict.gates],
+            accepted=verdict.accepted,
+            reason=verdict.reason,
+        )
+        twin.recalibrated = stop
+        if verdict.accepted and verdict.fit is not None:
+            twin.current = verdict.fit.model
+
+    # --- the plant, interval by interval -------------------------------------
+
+    def _interval_tables(
+        self, frames: Frames, start: datetime
+    ) -> dict[str, pd.DataFrame]:
+        """Average every unit over the ledger's intervals, and derive."""
+        minutes = self._step(frames).total_seconds() / 60.0
+        tables: dict[str, pd.DataFrame] = {}
+        for unit, twin in self._twins.items():
+            frame = frames.get(unit)
+            if frame is not None and len(frame):
+                tables[unit] = steady.windows(frame, twin.device, minutes)
+        rejectors = {rejector.id: rejector for rejector in self.plant.rejectors}
+        for unit, frame in frames.items():
+            if unit in tables or frame.empty:
+                continue
+            mean = frame.resample(
+                timedelta(minutes=minutes), label="right", closed="right"
+            ).mean()
+            mean = mean.dropna(how="all")
+            if unit in rejectors:
+                mean = derive_rejector(mean, rejectors[unit])
+            tables[unit] = mean
+        cut = pd.Timestamp(start)
+        return {unit: table[table.index > cut] for unit, table in tables.items()}
+
+    def _step(self, frames: Frames) -> timedelta:
+        """Return the ledger's interval: telemetry that is coarser sets the pace."""
+        widest = INTERVAL.total_seconds()
+        for frame in frames.values():
+            if len(frame) > 2:
+                spacing = frame.index.to_series().diff().dt.total_seconds()
+                widest = max(widest, float(spacing.median()))
+        minutes = math.ceil(widest / 60.0 - 1e-6)
+        # An interval that does not divide the day would straddle midnight.
+        divisors = (10, 12, 15, 20, 30, 60, 120, 180, 240, 360, 720, 1440)
+        return timedelta(minutes=next(d for d in divisors if d >= min(minutes, 1440)))
+
+    def _account(self, tables: Tables) -> tuple[list[pd.DataFrame], list[pd.DataFrame]]:
+        """Return the ledger's and the key figures' rows, as parts."""
+        accounts: list[pd.DataFrame] = []
+        hours: list[pd.DataFrame] = []
+        step = self._step(tables)
+        if any(len(table) for table in tables.values()):
+            capacity = ledger.model_capacity(
+                self.plant, tables, self._physics("reference"), self._physics("current")
+            )
+            accounts.append(ledger.account(self.plant, tables, capacity, step=step))
+        for machine in self.plant.machines:
+            table = tables.get(machine.id)
+            if table is None or table.empty:
+                continue
+            twin = self._twins[machine.id]
+            if twin.reference is not None:
+                expected = expect(table, twin.current or twin.reference)
+                healthy = expected
+                if twin.current is not None:
+                    healthy = expect(table, twin.reference)
+                table = table.assign(
+                    expected_cop=expected["expected_cop"],
+                    reference_cop=healthy["expected_cop"],
+                )
+                last = expected[_shown(expected)].dropna(how="all").tail(1)
+                self._expected[machine.id] = {
+                    name.removeprefix("expected_"): float(last[name].iloc[0])
+                    for name in last.columns
+                    if len(last) and last[name].notna().all()
+                }
+            hours.append(kpi.hourly(machine, table, step=step))
+        return accounts, hours
+
+    def _physics(self, role: str) -> dict[str, HeatPump]:
+        models = {unit: getattr(twin, role) for unit, twin in self._twins.items()}
+        return {
+            unit: model.physics
+            for unit, model in models.items()
+            if model is not None and isinstance(model.physics, HeatPump)
+        }
+
+    def _take_latest(self, tables: Tables, frames: Frames) -> None:
+        for unit, frame in {**frames, **tables}.items():
+            into = self._latest.setdefault(unit, {})
+            for name in frame.columns:
+                if frame[name].dtype != float:
+                    continue
+                known = frame[name].dropna()
+                if len(known):
+                    into[name] = (
+                        float(known.iloc[-1]),
+                        known.index[-1].to_pydatetime(),
+                    )
+
+    # --- findings ------------------------------------------------------------
+
+    def _find(self, stop: datetime) -> None:
+        tariff = self.plant.tariff
+        prices = health.Prices(
+            electricity_eur_j=self._site_value(
+                "electricity_price_eur_j", tariff.electricity_price_eur_j
+            ),
+            electricity_kg_j=self._site_value(
+                "electricity_emission_kg_j", tariff.electricity_emission_kg_j
+            ),
+        )
+        found: list[Finding] = []
+        for twin in self._twins.values():
+            if twin.reference is None or twin.history is None or twin.windows is None:
+                continue
+            week = twin.windows[twin.windows.index > pd.Timestamp(stop - AGAIN)]
+            if not len(week):
+                continue
+            own = health.findings(
+                twin.history,
+                twin.reference,
+                twin.device,
+                week,
+                now=stop,
+                prices=prices,
+                log=self.plant.maintenance,
+                version=twin.reference_version,
+            )
+            found += own
+            if not any(finding.kind is FindingKind.SENSOR for finding in own):
+                found += self._cop_loss(twin, week, own, stop, prices)
+        recent = self._recent_ledger(stop)
+        if len(recent):
+            found += ledger.findings(recent, self.plant, stop)
+        self._active = tuple(sorted(found, key=lambda finding: finding.key))
+        for finding in self._active:
+            self._remember(finding)
+
+    def _site_value(self, point: str, otherwise: float | None) -> float | None:
+        known = self._latest.get(Plant.SITE, {}).get(point)
+        return otherwise if known is None else known[0]
+
+    def _recent_ledger(self, stop: datetime) -> pd.DataFrame:
+        if not self._ledger:
+            return empty("ledger")
+        self._ledger = (
+            [_joined(self._ledger)] if len(self._ledger) > 64 else self._ledger
+        )
+        begin = pd.Timestamp(stop - _LEDGER_LOOK)
+        parts = [
+            part[part["time"] > begin]
+            for part in self._ledger
+            if len(part) and part["time"].iloc[-1] > begin
+        ]
+        return _joined(parts) if parts else empty("ledger")
+
+    def _cop_loss(
+        self,
+        twin: _Twin,
+        week: pd.DataFrame,
+        own: Iterable[Finding],
+        stop: datetime,
+        prices: health.Prices,
+    ) -> list[Finding]:
+        """Say what the machine's COP has lost, and split it by component.
+
+        The bill, not the detector: it is only drawn up when a component has
+        been found, or the current model says so with confidence.
+        """
+        machine, reference, current = twin.device, twin.reference, twin.current
+        own = list(own)
+        if (
+            not isinstance(machine, Machine)
+            or reference is None
+            or current is None
+            or not isinstance(reference.physics, HeatPump)
+            or not isinstance(current.physics, HeatPump)
+            or any(finding.component == "machine" for finding in own)
+        ):
+            return []
+        judged = week[week["steady"].to_numpy(dtype=bool)]
+        asked = conditions(judged, reference)
+        asked["sink_heat_w"] = judged.get("sink_heat_w", math.nan)
+        asked = asked.dropna()
+        if len(asked) < 12 or not own:
+            return []
+        running = week["compressor_running"].fillna(0.0) * week["window_s"]
+        delivered = float((asked["sink_heat_w"].mean()) * running.sum()) / 7.0
+        loss = attribution.cop_loss(
+            reference.physics,
+            current.physics,
+            asked,
+            delivered_j_day=delivered,
+            electricity_price=prices.electricity_eur_j,
+            electricity_emission=prices.electricity_kg_j,
+        )
+        if isinstance(loss, Refusal):
+            return []
+        size = 1.0 - loss.cop / loss.reference_cop
+        if size < _LEAST_COP_LOSS:
+            return []
+        # The loss is as uncertain, relatively, as the largest of its causes.
+        widths = [
+            (finding.high - finding.low) / max(finding.size, 1e-9) / 2.0
+            for finding in own
+            if finding.size > 0.0
+        ]
+        half = size * min(max(widths, default=0.5), 1.0)
+        extra = delivered / loss.cop - delivered / loss.reference_cop
+        parts = {
+            str(component): {
+                "cop": part.cop,
+                "power_w": part.power_w,
+            }
+            for component, part in loss.parts.items()
+        }
+        worst = max(parts, key=lambda name: parts[name]["cop"])
+        cost = (
+            None
+            if prices.electricity_eur_j is None
+            else extra * prices.electricity_eur_j
+        )
+        emission = (
+            None if prices.electricity_kg_j is None else extra * prices.electricity_kg_j
+        )
+        money = "" if cost is None else f" It costs {cost:.2f} EUR a day."
+        return [
+            Finding(
+                unit=machine.id,
+                kind=FindingKind.COP_DEGRADATION,
+                component="machine",
+                since=min(finding.since for finding in own),
+                seen=stop,
+                size=size,
+                low=size - half,
+                high=size + half,
+                sentence=(
+                    f"{machine.id}: COP {loss.cop:.2f} where the machine as"
+                    f" commissioned would have {loss.reference_cop:.2f} at the same"
+                    f" heat and temperatures ({size:.1%} lost, most of it by the"
+                    f" {worst}).{money}"
+                ),
+                advice=f"Act on the finding of the {worst}; this one is its bill.",
+                cost_eur_day=cost,
+                energy_j_day=extra,
+                emission_kg_day=emission,
+                evidence={
+                    "reference_cop": loss.reference_cop,
+                    "cop": loss.cop,
+                    "parts": parts,
+                    "windows": loss.rows,
+                    "reference": twin.reference_version,
+                },
+            )
+        ]
+
+    def _remember(self, finding: Finding) -> None:
+        cases = self._cases.setdefault(finding.key, [])
+        if cases and finding.since - cases[-1].seen <= _SAME_CASE:
+            cases[-1] = replace(finding, since=min(finding.since, cases[-1].since))
+        else:
+            cases.append(finding)
+
+    # --- what there is to say ------------------------------------------------
+
+    def cases(self) -> tuple[Finding, ...]:
+        """Return every case so far as it was last seen, by key and time."""
+        return tuple(case for key in sorted(self._cases) for case in self._cases[key])
+
+    def models(self) -> list[dict[str, Any]]:
+        """Return what the registry holds of each unit, oldest first."""
+        return [
+            {
+                "unit": record.unit,
+                "role": record.role.value,
+                "version": record.version,
+                "created": record.created,
+                "window": [
+                    record.provenance.get("start"),
+                    record.provenance.get("stop"),
+                ],
+                "windows": record.provenance.get("windows"),
+                "correction": record.provenance.get("correction"),
+                "accepted": record.accepted,
+                "reason": record.reason,
+                "degradation": dict(record.model.get("degradation", {})),
+                "sha256": record.sha256,
+                "gates": [dict(gate) for gate in record.gates],
+            }
+            for unit in self._twins
+            for record in self.registry.history(unit)
+        ]
+
+    def refusals(self) -> dict[str, str]:
+        """Return why a unit has no reference yet, for those that have none."""
+        return {
+            unit: twin.refusal.sentence
+            if twin.refusal is not None
+            else "the reference period is not over"
+            for unit, twin in self._twins.items()
+            if twin.reference is None
+        }
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """Return health, ledger and key figures of all days so far."""
+        self._ledger = [_joined(self._ledger)] if self._ledger else []
+        self._kpis = [_joined(self._kpis)] if self._kpis else []
+        rows = [
+            twin.history for twin in self._twins.values() if twin.history is not None
+        ]
+        return {
+            "health": _joined(rows) if rows else empty("health"),
+            "ledger": self._ledger[0] if self._ledger else empty("ledger"),
+            "kpis": self._kpis[0] if self._kpis else empty("kpis"),
+        }
+
+    def results(
+        self,
+        generated: datetime,
+        *,
+        cases: bool = False,
+        summary: Mapping[str, object] | None = None,
+        data_quality: Mapping[str, float] | None = None,
+    ) -> Results:
+        """Return everything there is to say.
+
+        Parameters
+        ----------
+        generated : datetime
+            The event time it is said at, aware.
+        cases : bool
+            Whether cases that are over are among the findings.
+        summary, data_quality : mapping, optional
+            What else belongs there.
+        """
+        tables = self.tables()
+        return Results(
+            site=self.plant.name,
+            generated=generated,
+            findings=self.cases() if cases else self._active,
+            models=self.models(),
+            summary={
+                **totals(tables),
+                "judged_until": self.until,
+                "not_assessable": self.refusals(),
+                **(summary or {}),
+            },
+            latest=self._latest,
+            expected=self._expected,
+            data_quality=data_quality or {},
+            **tables,
+        )
+
+
+_SHOWN = frozenset(
+    f"expected_{name}"
+    for name in (
+        "cop",
+        "compressor_power_w",
+        "sink_heat_w",
+        "source_heat_w",
+        "sink_outlet_temp_degc",
+        "source_outlet_temp_degc",
+        "evaporating_temp_degc",
+        "condensing_temp_degc",
+    )
+)
+
+
+def _shown(expected: pd.DataFrame) -> list[str]:
+    return [name for name in expected.columns if name in _SHOWN]
+
+
+def totals(tables: Tables) -> dict[str, object]:
+    """Return the sums that a summary begins with; null is unknown.
+
+    Energies are those of the whole period [J], COPs ratios of sums. [1]
+    """
+    site = tables["ledger"]
+    site = site[site["unit"] == Plant.SITE] if len(site) else site
+    hours = tables["kpis"]
+
+    def total(frame: pd.DataFrame, name: str) -> float | None:
+        if name not in frame or not frame[name].notna().any():
+            return None
+        return float(frame[name].sum())
+
+    machines: dict[str, object] = {}
+    for unit, rows in hours.groupby("unit"):
+        heat, work = total(rows, "sink_heat_j"), total(rows, "compressor_energy_j")
+        known = rows[rows["cop"].notna() & (rows["compressor_energy_j"] > 0.0)]
+        spf = None
+        if len(known):
+            real = known["sink_heat_j"].sum() / known["compressor_energy_j"].sum()
+            spf = float(real)
+        machines[str(unit)] = {
+            "sink_heat_j": heat,
+            "compressor_energy_j": work,
+            "running_s": total(rows, "running_s"),
+            "spf": spf,
+        }
+    return {
+        "machines": machines,
+        "heat": {
+            name: total(site, name)
+            for name in (
+                "it_heat_j",
+                *ledger.ACCOUNTS,
+                "missed_j",
+                "missed_eur",
+                "missed_kg",
+                "gap_s",
+            )
+        },
+    }
+
+
+def _joined(parts: Iterable[pd.DataFrame | None]) -> pd.DataFrame:
+    given = [part for part in parts if part is not None and len(part)]
+    if not given:
+        return next((part for part in parts if part is not None), pd.DataFrame())
+    return pd.concat(
+        given, ignore_index=not isinstance(given[0].index, pd.DatetimeIndex)
+    )

@@ -62,7 +62,9 @@ _DRAWS = 300
 _DAY_ROWS = 72
 _RECENT = 7
 _CHANCE = 0.25  # of the limit
+_DECIDES = 3.0  # of the objective: a likelihood ratio of twenty
 _STALE = timedelta(days=3)
+_STALE_LYING = timedelta(days=30)
 
 _BALANCE = ("balance", "closure")
 _COP = ("machine", "cop_ratio")
@@ -250,11 +252,18 @@ def daily(
             found = _of_machine(day, model, device)
         else:
             found = _of_exchanger(day, model, device)
+        lying = _unbalanced(found, model)
         for (component, indicator), (value, low, high, samples) in found.items():
+            if lying and (component, indicator) != _BALANCE:
+                # While a probe lies, how the equipment does is not known.
+                value = low = high = float("nan")
+                samples = 0
             key = indicator_key(component, indicator)
             tuning = model.tuning.get(key, {})
             centre, scatter = tuning.get("centre", 1.0), tuning.get("scatter", 0.02)
             limit = tuning.get("limit", USUAL_LIMIT)
+            if (component, indicator) == _BALANCE:
+                limit = _balance_limit(model) / scatter
             before = carried.get(key, 0.0)
             cleaned = last_cleaning(log, model.unit, component, end.to_pydatetime())
             if cleaned is not None and (key not in judged or judged[key] <= cleaned):
@@ -268,7 +277,7 @@ def daily(
                         x * centre - centre + 1.0 for x in (value, low, high)
                     )
                     z = abs(1.0 - value) / scatter
-                    statistic, limit = z, max(5.0, BALANCE_SHIFT / scatter)
+                    statistic = z
                 else:
                     z = float(np.clip(z, -WINSOR, WINSOR))
                     statistic = max(0.0, before + z - SLACK)
@@ -288,6 +297,20 @@ def daily(
                 }
             )
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _balance_limit(model: Model) -> float:
+    """Return the shift of the energy balance beyond which a probe lies. [1]."""
+    tuning = model.tuning.get(indicator_key(*_BALANCE), {})
+    return max(5.0 * tuning.get("scatter", 0.02), BALANCE_SHIFT)
+
+
+def _unbalanced(
+    found: dict[tuple[str, str], tuple[float, float, float, int]], model: Model
+) -> bool:
+    value = found.get(_BALANCE, (float("nan"),))[0]
+    centre = model.tuning.get(indicator_key(*_BALANCE), {}).get("centre", 1.0)
+    return abs(value - centre) > _balance_limit(model)
 
 
 def tune(
@@ -434,10 +457,12 @@ def findings(
     """
     log = tuple(log)
     mine = history[history["unit"] == model.unit]
-    equipment = _equipment(
-        mine, model, device, windows, now, prices or Prices(), log, version
-    )
     sensors = _sensors(mine, model, device, windows, now, version)
+    # What was known before the probe began to lie stays known while it does.
+    stale = _STALE_LYING if sensors else _STALE
+    equipment = _equipment(
+        mine, model, device, windows, now, prices or Prices(), log, version, stale
+    )
     if not sensors:
         return equipment
     held = [finding.key for finding in equipment]
@@ -454,10 +479,12 @@ def _holding(finding: Finding, held: Sequence[str]) -> Finding:
     return replace(finding, evidence=evidence, sentence=sentence)
 
 
-def _series(rows: pd.DataFrame, now: datetime) -> pd.DataFrame | None:
+def _series(
+    rows: pd.DataFrame, now: datetime, stale: timedelta = _STALE
+) -> pd.DataFrame | None:
     known = rows.dropna(subset=["value"]).sort_values("time", kind="stable")
     known = known[known["time"] <= pd.Timestamp(now)]
-    if not len(known) or pd.Timestamp(now) - known["time"].iloc[-1] > _STALE:
+    if not len(known) or pd.Timestamp(now) - known["time"].iloc[-1] > stale:
         return None
     return known
 
@@ -482,6 +509,7 @@ def _equipment(
     prices: Prices,
     log: Sequence[Maintenance],
     version: str,
+    stale: timedelta,
 ) -> list[Finding]:
     found: dict[str, Finding] = {}
     for (component, indicator), rows in mine.groupby(["component", "indicator"]):
@@ -490,7 +518,7 @@ def _equipment(
         cleaned = last_cleaning(log, model.unit, str(component), now)
         if cleaned is not None:
             rows = rows[rows["time"] > pd.Timestamp(cleaned)]
-        series = _series(rows, now)
+        series = _series(rows, now, stale)
         if series is None or float(series["statistic"].iloc[-1]) <= float(
             series["limit"].iloc[-1]
         ):
@@ -633,7 +661,6 @@ def _sensors(
     version: str,
 ) -> list[Finding]:
     found = []
-    ends = _day_ends(windows.index)
     for name in stuck(windows, device):
         values = windows[name].dropna()
         same = values[values == values.iloc[-1]]
@@ -668,11 +695,13 @@ def _sensors(
         series["time"].iloc[min(first, len(series) - 1)] - pd.Timedelta(days=1)
     ).to_pydatetime()
     last = series.iloc[-1]
-    day = windows[ends == last["time"]]
-    suspects = _suspects(day if len(day) else windows, model, device)
-    component = suspects[0][0] if suspects else "energy_balance"
+    lying = windows[windows.index > pd.Timestamp(since)]
+    suspects = _suspects(lying if len(lying) else windows, model, device)
     shift = float(last["value"]) - 1.0
-    others = [name for name, _ in suspects[1:4]]
+    equal = [name for name, worse in suspects if worse < _DECIDES]
+    # A name that changes from day to day would be a new case every day.
+    component = equal[0] if len(equal) == 1 else "energy_balance"
+    names = " or ".join(equal) if equal else "which, its points do not tell"
     found.append(
         Finding(
             unit=model.unit,
@@ -685,8 +714,7 @@ def _sensors(
             high=abs(shift) + (float(last["high"]) - float(last["value"])),
             sentence=f"{model.unit}: the energy balance has moved by {shift:+.1%} since"
             f" {since:%Y-%m-%d}; no fault of the machine does that, an instrument"
-            f" does: most likely {component}"
-            + (f", else {', '.join(others)}." if others else "."),
+            f" does: {names}.",
             advice="Compare the suspect against a second instrument at standstill,"
             " where all liquid temperatures should agree, and its flow meter against"
             " the pump's curve.",
@@ -694,7 +722,7 @@ def _sensors(
                 "closure_shift": shift,
                 "statistic": float(last["statistic"]),
                 "limit": float(last["limit"]),
-                "suspects": [[name, worse] for name, worse in suspects[:4]],
+                "suspects": [[name, worse] for name, worse in suspects],
                 "reference": version,
             },
         )

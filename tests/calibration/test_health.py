@@ -166,15 +166,15 @@ def scaled(point: str, size: float) -> Callable[[pd.DataFrame], pd.DataFrame]:
 
 
 @pytest.mark.parametrize(
-    ("lie", "side"),
+    ("lie", "point"),
     [
-        (offset("sink_outlet_temp_degc", -4.0), "sink_"),
-        (offset("sink_inlet_temp_degc", 1.0), "sink_"),
-        (scaled("sink_flow_m3_s", 1.06), "sink_"),
+        (offset("sink_outlet_temp_degc", -4.0), "sink_outlet_temp_degc"),
+        (offset("sink_inlet_temp_degc", 1.0), "sink_inlet_temp_degc"),
+        (scaled("sink_flow_m3_s", 1.06), "sink_flow_m3_s"),
     ],
 )
 def test_a_lying_sensor_is_named_and_the_equipment_left_alone(
-    lie: Callable[[pd.DataFrame], pd.DataFrame], side: str
+    lie: Callable[[pd.DataFrame], pd.DataFrame], point: str
 ):
     """No fault of a machine moves its energy balance; a probe does."""
     made = season(DAYS)
@@ -186,9 +186,29 @@ def test_a_lying_sensor_is_named_and_the_equipment_left_alone(
 
     assert result
     assert {f.kind for f in result} == {FindingKind.SENSOR}
-    suspects = [name for name, _ in result[0].evidence["suspects"]]
-    assert any(name.startswith(side) for name in suspects[:2])
+    suspects = [n for n, worse in result[0].evidence["suspects"] if worse < 3.0]
+    assert point in suspects
+    assert result[0].component in (point, "energy_balance")
+    assert point in result[0].sentence
     assert "held_back" in result[0].evidence
+
+
+def test_while_a_probe_lies_the_equipment_is_unknown_and_afterwards_innocent():
+    """Five days of a lie leave no trace in the evidence against the condenser."""
+    made = season(DAYS)
+    told = machine(made)
+    frame = made.frames["hp1"].copy()
+    lies = (frame.index > pd.Timestamp(BEGINS + timedelta(days=2))) & (
+        frame.index <= pd.Timestamp(BEGINS + timedelta(days=7))
+    )
+    frame.loc[lies, "sink_outlet_temp_degc"] -= 4.0
+    result, history = said(told, windows(frame, told))
+    rows = history[history["component"] == "condenser"].reset_index(drop=True)
+
+    assert rows["value"].iloc[2:7].isna().all()
+    assert rows["value"].iloc[7:].notna().all()
+    assert (rows["statistic"] < rows["limit"]).all()
+    assert result == []
 
 
 def test_a_frozen_probe_is_named():

@@ -1,0 +1,55 @@
+"""Each point that is there or not switches a capability on or off."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from twin.service.check import INFERRED, MEASURED, OFF, Report, report
+from twin.service.config import load
+
+SAMPLE = Path(__file__).resolve().parents[2] / "deploy" / "plant.toml"
+
+
+def without(folder: Path, *names: str) -> Report:
+    """Report on the sample plant less the lines that begin with these names."""
+    path = folder / "plant.toml"
+    lines = SAMPLE.read_text("utf-8").splitlines()
+    path.write_text("\n".join(x for x in lines if not x.startswith(names)) + "\n")
+    return report(load(path, {}))
+
+
+def state(found: Report, unit: str, quantity: str) -> tuple[str, str]:
+    """Return state and reason of one capability."""
+    return next(
+        (each.state, each.because)
+        for each in found.abilities
+        if (each.unit, each.quantity) == (unit, quantity)
+    )
+
+
+def test_a_missing_flow_is_inferred_and_said(tmp_path: Path) -> None:
+    """Without a sink flow meter the balance tells the heat; closure is off."""
+    whole = report(load(SAMPLE, {}))
+    assert state(whole, "hp1", "sink_heat_w") == (MEASURED, "")
+    found = without(tmp_path, "sink_flow_m3_s", "sink_energy_j")
+    assert state(found, "hp1", "sink_heat_w")[0] == INFERRED
+    assert state(found, "hp1", "energy_balance_error") == (
+        OFF,
+        "needs sink_flow_m3_s",
+    )
+
+
+def test_missed_recovery_needs_a_demand(tmp_path: Path) -> None:
+    """What nobody is known to have wanted cannot be called missed."""
+    assert state(report(load(SAMPLE, {})), "town", "missed_recovery")[0] == MEASURED
+    found = without(tmp_path, "demand_heat_w")
+    assert state(found, "town", "missed_recovery")[0] == OFF
+
+
+def test_worth_needs_a_price(tmp_path: Path) -> None:
+    """A measured price, else the tariff's, else kWh without EUR."""
+    assert state(without(tmp_path), "site", "electricity_price_eur_j")[0] == MEASURED
+    found = without(tmp_path, "electricity_price_eur_j")
+    assert state(found, "site", "electricity_price_eur_j")[0] == INFERRED
+    found = without(tmp_path, "electricity_price")
+    assert state(found, "site", "electricity_price_eur_j")[0] == OFF

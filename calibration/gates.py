@@ -17,7 +17,7 @@ import pandas as pd
 
 from calibration.fit import DEGRADATIONS, Fit, degraded, fit_degradation
 from calibration.health import BALANCE_SHIFT, stuck
-from calibration.model import Model, conditions, expect, heat_pump
+from calibration.model import Model, expect, familiar, heat_pump
 from twin.finding import Refusal
 from twin.plant import Machine, Maintenance
 
@@ -108,15 +108,7 @@ def _coverage(windows: pd.DataFrame) -> list[Gate]:
 
 def _inside(windows: pd.DataFrame, reference: Model) -> Gate:
     """Measure what the reference never saw: another plant, or another unit."""
-    asked = conditions(_steady(windows), reference)
-    outside = np.zeros(len(asked), dtype=bool)
-    for name, (low, high) in reference.range.items():
-        if name not in asked:
-            continue
-        margin = 10.0 if name.endswith("_degc") else 0.5 * max(abs(low), abs(high))
-        value = asked[name].to_numpy(dtype=float)
-        with np.errstate(invalid="ignore"):
-            outside |= ~((value >= low - margin) & (value <= high + margin))
+    outside = ~familiar(_steady(windows), reference, 10.0, 0.5)
     share = float(outside.mean()) if len(outside) else 1.0
     return Gate(
         "conditions",

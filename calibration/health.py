@@ -29,7 +29,7 @@ from calibration.fit import (
     indicator_of,
 )
 from calibration.forecast import Forecast, forecast, last_cleaning
-from calibration.model import Model, conditions, expect
+from calibration.model import Model, conditions, expect, familiar
 from twin.finding import Finding, FindingKind, Refusal
 from twin.heatpump import HeatPump
 from twin.plant import Exchanger, Machine, Maintenance
@@ -64,6 +64,8 @@ _RECENT = 7
 _CHANCE = 0.25  # of the limit
 _DECIDES = 3.0  # of the objective: a likelihood ratio of twenty
 _STALE = timedelta(days=3)
+_STRANGE_K = 6.0
+_STRANGE = 0.25
 _STALE_LYING = timedelta(days=30)
 
 _BALANCE = ("balance", "closure")
@@ -110,6 +112,9 @@ def _of_machine(
     """Value, low, high and windows of each indicator on one day."""
     nothing = (float("nan"), float("nan"), float("nan"), 0)
     found = {indicator_of(name, model): nothing for name in model.tracked}
+    # Far from what the reference has seen, physics extrapolates and nobody knows how.
+    strange = ~familiar(day, model, _STRANGE_K, _STRANGE)
+    day = day.assign(steady=day["steady"].to_numpy(dtype=bool) & ~strange)
     steady = day[day["steady"].to_numpy(dtype=bool)]
     fit = fit_degradation(day, model, machine, most_rows=_DAY_ROWS)
     if isinstance(fit, Fit):

@@ -273,6 +273,39 @@ def conditions(windows: pd.DataFrame, model: Model) -> pd.DataFrame:
     return pd.DataFrame(result, index=windows.index)
 
 
+def familiar(
+    windows: pd.DataFrame, model: Model, kelvin: float, share: float
+) -> NDArray[np.bool_]:
+    """Return which windows lie near the conditions that the reference has seen.
+
+    Parameters
+    ----------
+    windows : DataFrame
+        Windows of a machine.
+    model : Model
+        Its reference.
+    kelvin : float
+        How far a temperature may lie outside. [K]
+    share : float
+        How far a flow, speed or heat may, relative to its largest. [1]
+
+    Returns
+    -------
+    ndarray of bool
+        False as well where a condition is missing.
+    """
+    asked = conditions(windows, model)
+    near = np.ones(len(asked), dtype=bool)
+    for name, (low, high) in model.range.items():
+        if name not in asked:
+            continue
+        margin = kelvin if name.endswith("_degc") else share * max(abs(low), abs(high))
+        value = asked[name].to_numpy(dtype=float)
+        with np.errstate(invalid="ignore"):
+            near &= (value >= low - margin) & (value <= high + margin)
+    return near
+
+
 def expect(windows: pd.DataFrame, model: Model) -> pd.DataFrame:
     """Return what the model says each window should have shown.
 

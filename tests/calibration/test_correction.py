@@ -15,7 +15,7 @@ LOAD = "source_heat_w"
 
 
 def season(rows: int = 800, seed: int = 0, size: float = 0.03):
-    """Conditions, and a machine whose power bends as no physics here says."""
+    """Return conditions, and a machine whose power bends as no physics here says."""
     random = np.random.default_rng(seed)
     index = pd.date_range("2026-01-01", periods=rows, freq="h", tz="UTC", name="time")
     wave = np.arange(rows) / 24.0

@@ -32,6 +32,7 @@ DAYS = 31
 
 
 def fault(kind: FaultKind, size: float) -> tuple[Fault, ...]:
+    """Return one fault that begins when the reference period ends."""
     return (
         Fault(
             unit="hp1",
@@ -284,6 +285,7 @@ def test_undegraded_is_the_reference():
 
 
 def cdu(faults: tuple[Fault, ...] = ()) -> tuple[Exchanger, pd.DataFrame]:
+    """Return the exchanger of a season and its windows."""
     made = season(DAYS, faults)
     told = exchanger(made)
     return told, windows(made.frames["cdu1"], told)

@@ -17,6 +17,7 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 def ratios(days: int, rate: float, noise: float = 0.005, seed: int = 0) -> pd.Series:
+    """Return daily conductance ratios of a resistance that grows evenly."""
     index = pd.date_range(START + timedelta(days=1), periods=days, freq="D")
     random = np.random.default_rng(seed).normal(0.0, noise, days)
     return pd.Series(1.0 / (1.0 + rate * np.arange(1, days + 1)) + random, index=index)

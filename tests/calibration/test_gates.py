@@ -37,6 +37,7 @@ Frame = pd.DataFrame
 
 
 def gate(verdict: Verdict, name: str) -> bool:
+    """Return whether one gate of a verdict was passed."""
     return next(g.passed for g in verdict.gates if g.name == name)
 
 
@@ -57,22 +58,26 @@ def test_a_good_window_is_accepted(faults: tuple[Fault, ...]):
 
 
 def stick(frame: Frame) -> Frame:
+    """Freeze a probe for the second half."""
     frame = frame.copy()
     frame.loc[frame.index[len(frame) // 2 :], "sink_outlet_temp_degc"] = 64.3
     return frame
 
 
 def lose(frame: Frame) -> Frame:
+    """Lose 93 % of the rows."""
     keep = np.random.default_rng(0).random(len(frame)) > 0.93
     return frame.where(np.broadcast_to(keep[:, None], frame.shape))
 
 
 def repeat(frame: Frame) -> Frame:
+    """Tell the first half twice."""
     share = frame.iloc[: len(frame) // 2]
     return pd.concat([share, share.set_axis(frame.index[len(share) : 2 * len(share)])])
 
 
 def starts(frame: Frame) -> Frame:
+    """Stop the machine every other twenty minutes."""
     frame = frame.copy()
     rests = (np.arange(len(frame)) // 2) % 2 == 0
     frame.loc[rests, ["compressor_power_w", "compressor_speed_hz"]] = 0.0
@@ -83,6 +88,7 @@ def starts(frame: Frame) -> Frame:
 def column(
     name: str, change: Callable[[pd.Series], pd.Series]
 ) -> Callable[[Frame], Frame]:
+    """Return what changes one point."""
     return lambda frame: frame.assign(**{name: change(frame[name])})
 
 

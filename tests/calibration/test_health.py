@@ -27,12 +27,13 @@ PRICES = Prices(electricity_eur_j=0.20 / 3.6e6, electricity_kg_j=0.3 / 3.6e6)
 
 
 def fault(kind: FaultKind, size: float, shape: str = "step") -> tuple[Fault, ...]:
+    """Return one fault that begins when the reference period ends."""
     return (Fault(unit="hp1", kind=kind, start=BEGINS, size=size, shape=shape),)
 
 
 @cache
 def usual(faults: tuple[Fault, ...] = ()) -> tuple[Machine, pd.DataFrame, pd.DataFrame]:
-    """A season's machine, its windows after the reference, and their health."""
+    """Return a season's machine, the windows after its reference, their health."""
     told, found = judged(DAYS, faults)
     late = found[found.index > pd.Timestamp(BEGINS)]
     return told, late, daily(late, reference().model, told)
@@ -41,6 +42,7 @@ def usual(faults: tuple[Fault, ...] = ()) -> tuple[Machine, pd.DataFrame, pd.Dat
 def said(
     told: Machine, found: pd.DataFrame, log: tuple[Maintenance, ...] = ()
 ) -> tuple[list[Finding], pd.DataFrame]:
+    """Return the findings on the last day, and the health until then."""
     model = reference().model
     late = found[found.index > pd.Timestamp(BEGINS)]
     history = daily(late, model, told, log=log)
@@ -123,6 +125,29 @@ def test_day_by_day_equals_all_at_once():
     pd.testing.assert_frame_equal(history.reset_index(drop=True), whole)
 
 
+def test_days_far_from_anything_the_reference_saw_are_not_judged():
+    """A sink fourteen kelvin too hot is the network's fault, not the condenser's."""
+    faults = (
+        Fault(
+            unit="hp1",
+            kind=FaultKind.SINK_HOT,
+            start=BEGINS + timedelta(days=4),
+            size=14.0,
+        ),
+    )
+    told, late, history = usual(faults)
+    rows = history[history["component"] == "condenser"].reset_index(drop=True)
+
+    assert rows["value"].iloc[:4].notna().all()
+    assert rows["value"].iloc[-4:].isna().all()
+    assert (
+        findings(
+            history, reference().model, told, late, now=late.index[-1].to_pydatetime()
+        )
+        == []
+    )
+
+
 def test_a_day_without_running_is_unknown_and_not_healthy():
     """NaN with zero samples, and the evidence so far is kept."""
     told, late, _ = usual(fault(FaultKind.CONDENSER_FOULING, 0.20))
@@ -158,10 +183,12 @@ def test_a_logged_cleaning_starts_the_evidence_anew():
 
 
 def offset(point: str, size: float) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """Return a probe that reads too much."""
     return lambda frame: frame.assign(**{point: frame[point] + size})
 
 
 def scaled(point: str, size: float) -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """Return a meter that reads too much."""
     return lambda frame: frame.assign(**{point: frame[point] * size})
 
 

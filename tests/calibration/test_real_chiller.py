@@ -58,7 +58,7 @@ CHILLER = Machine(
 
 @pytest.fixture(scope="module")
 def frame() -> pd.DataFrame:
-    """The telemetry in the vocabulary; one row of the file has no time."""
+    """Return the telemetry; one row of the file has no time."""
     raw = pd.read_csv(FILE, parse_dates=["time"]).dropna(subset=["time"])
     raw = raw.set_index("time").sort_index()
     raw = raw[~raw.index.duplicated()]

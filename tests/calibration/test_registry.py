@@ -14,6 +14,7 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
 
 
 def save(registry: Registry, value: float, accepted: bool = True, days: int = 0) -> str:
+    """Save a version that holds one number."""
     return registry.save(
         "hp1",
         Role.CURRENT,

@@ -40,6 +40,7 @@ MACHINE = Machine(
 
 
 def quiet(hours: float = 6.0, seconds: float = 60.0) -> pd.DataFrame:
+    """Return hours in which nothing changes."""
     count = int(hours * 3600 / seconds)
     index = pd.date_range(
         START, periods=count, freq=pd.Timedelta(seconds=seconds), name="time"

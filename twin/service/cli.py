@@ -11,13 +11,17 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
+    from twin.service.alarms import Alarms
     from twin.service.config import Config
 
 FINE, PROBLEMS, USAGE, UNREACHABLE, BAD_CONFIGURATION, INTERRUPTED = (
@@ -205,8 +209,326 @@ def init(
     note("Next: fill in the nameplate, then: hptwin check -c " + str(target))
 
 
+@app.command()
+def run(config: ConfigFile = DEFAULT_CONFIG) -> None:
+    """Run beside the plant: broker, archive, judgement, alarms, page."""
+    import signal
+
+    from twin.service.log import to_stderr
+    from twin.service.run import Service
+
+    to_stderr()
+    wired = load_config(config)
+    service = Service(wired)
+    try:
+        service.start()
+    except OSError as error:
+        service.stop()
+        stop(UNREACHABLE, f"hptwin run: {error}")
+    signal.signal(signal.SIGTERM, lambda *_: service.end())
+    note(f"page {service.page.url}; Ctrl-C ends")
+    with service_until_done(service.stop):
+        service.wait()
+
+
+@app.command()
+def replay(
+    data: Annotated[
+        list[Path] | None,
+        typer.Argument(help="CSV or Parquet files; none reads the archive."),
+    ] = None,
+    config: ConfigFile = DEFAULT_CONFIG,
+    start: Annotated[str, typer.Option("--from", help="ISO 8601, UTC.")] = "",
+    end: Annotated[str, typer.Option("--to", help="ISO 8601, UTC.")] = "",
+    out_dir: Annotated[
+        Path | None, typer.Option("--out", help="Where the results are written.")
+    ] = None,
+    zone: Annotated[
+        str, typer.Option(help="Of times in a file that do not say theirs.")
+    ] = "UTC",
+    json: Json = False,
+) -> None:
+    """Judge history by the very code that runs beside the plant.
+
+    Exit code 0: judged. 1: judged, and something was found.
+    """
+    from ingest.archive import ArchiveError, ArchiveUnavailableError
+    from ingest.files import InputError
+    from twin.service import history
+    from twin.service.replay import NothingToReplayError
+
+    wired = load_config(config)
+    try:
+        results, verdicts = history.replayed(
+            wired,
+            data or [],
+            start=moment(start, "--from"),
+            stop=moment(end, "--to"),
+            zone=zone,
+            progress=Bar("days"),
+        )
+    except (InputError, NothingToReplayError) as error:
+        stop(USAGE, f"hptwin replay: {error}")
+    except (ArchiveError, ArchiveUnavailableError) as error:
+        stop(UNREACHABLE, f"hptwin replay: {error}")
+    if out_dir is not None:
+        results.write(out_dir)
+        note(f"written to {out_dir}")
+    if json:
+        out_json(history.as_json(results, verdicts))
+    else:
+        for line in history.lines(results, verdicts):
+            out(line)
+    raise typer.Exit(PROBLEMS if results.findings else FINE)
+
+
+@app.command()
+def simulate(
+    name: Annotated[str, typer.Argument(help="demo, healthy or creep.")] = "demo",
+    out_dir: Annotated[
+        Path, typer.Option("--out", help="Where the files are written.")
+    ] = Path("simulated"),
+    days: Annotated[int | None, typer.Option(help="How long.")] = None,
+    seed: Annotated[int, typer.Option(help="Of weather, load and noise.")] = 1,
+    minutes: Annotated[int, typer.Option(help="Between two samples.")] = 10,
+    csv: Annotated[bool, typer.Option("--csv", help="CSV, not Parquet.")] = False,
+) -> None:
+    """Write the telemetry of a plant whose faults are known, with its plant.toml."""
+    from dataclasses import replace
+    from datetime import timedelta
+
+    from twin import simulate as simulator
+
+    try:
+        scenario = simulator.scenario(name, days=days, seed=seed)
+        scenario = replace(scenario, step=timedelta(minutes=minutes))
+        written = simulator.write(simulator.simulate(scenario), out_dir, csv=csv)
+    except ValueError as error:
+        stop(USAGE, f"hptwin simulate: {error}")
+    for path in written:
+        out(str(path))
+    files = f"{out_dir}/*.{'csv' if csv else 'parquet'}"
+    note(f"Next: hptwin replay -c {out_dir / 'plant.toml'} {files}")
+
+
+@app.command()
+def demo(
+    once: Annotated[
+        bool, typer.Option("--once", help="End after the closing table.")
+    ] = False,
+    json: Json = False,
+    port: Annotated[int, typer.Option(help="Of the page; 0 takes a free one.")] = 8080,
+    seed: Annotated[int, typer.Option(help="Of weather, load and noise.")] = 1,
+    folder: Annotated[
+        Path | None, typer.Option(help="Keep the demo's data here.")
+    ] = None,
+) -> None:
+    """See it work: a plant with planted faults, a real broker, the page."""
+    from ingest.embedded import NoBrokerError
+    from twin.service import show
+
+    try:
+        show.demo(once=once, json=json, port=port, seed=seed, folder=folder)
+    except NoBrokerError as error:
+        stop(UNREACHABLE, f"hptwin demo: {error}")
+    except OSError as error:
+        stop(UNREACHABLE, f"hptwin demo: port {port}: {error}; try --port 0")
+
+
+alarms_app = typer.Typer(help="The alarms of the service.", no_args_is_help=True)
+app.add_typer(alarms_app, name="alarms")
+
+
+@alarms_app.command("list")
+def alarms_list(config: ConfigFile = DEFAULT_CONFIG, json: Json = False) -> None:
+    """List the open cases, dearest first."""
+    with alarms_of(config) as alarms:
+        cases = alarms.cases()
+    if json:
+        out_json({"alarms": [case.to_dict() for case in cases]})
+        return
+    for case in cases:
+        out(f"{case.key}  {case.status.value}  {case.finding.sentence}")
+    if not cases:
+        out("no open case")
+
+
+@alarms_app.command("ack")
+def alarms_ack(
+    key: Annotated[str, typer.Argument(help="As `alarms list` shows it.")],
+    who: Annotated[str, typer.Option(help="Your name.")],
+    comment: Annotated[str, typer.Option(help="What you think of it.")] = "",
+    config: ConfigFile = DEFAULT_CONFIG,
+) -> None:
+    """Take note of a case."""
+    _act(config, "ack", lambda alarms, now: alarms.acknowledge(key, who, now, comment))
+
+
+@alarms_app.command("close")
+def alarms_close(
+    key: Annotated[str, typer.Argument(help="As `alarms list` shows it.")],
+    who: Annotated[str, typer.Option(help="Your name.")],
+    reason: Annotated[str, typer.Option(help="What was done.")],
+    config: ConfigFile = DEFAULT_CONFIG,
+) -> None:
+    """Close a case by your word; the twin checks whether it is so."""
+    _act(config, "close", lambda alarms, now: alarms.close(key, who, now, reason))
+
+
+models_app = typer.Typer(help="The models of every unit.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
+
+
+@models_app.command("list")
+def models_list(config: ConfigFile = DEFAULT_CONFIG, json: Json = False) -> None:
+    """List every version, rejected ones too, with the reason."""
+    from calibration.registry import Registry, RegistryError
+    from twin.service.assess import Assessor
+
+    wired = load_config(config)
+    try:
+        found = Assessor(wired.plant, Registry(wired.state_dir / "models")).models()
+    except RegistryError as error:
+        stop(PROBLEMS, f"hptwin models: {error}")
+    if json:
+        from twin.service.results import plain
+
+        out_json({"models": plain(found)})
+        return
+    for model in found:
+        verdict = "accepted" if model["accepted"] else "rejected"
+        out(f"{model['unit']}  {model['version']}  {verdict}  {model['reason']}")
+    if not found:
+        out("no model yet")
+
+
+@models_app.command("rollback")
+def models_rollback(
+    unit: Annotated[str, typer.Argument(help="Whose model.")],
+    role: Annotated[str, typer.Option(help="current or reference.")] = "current",
+    config: ConfigFile = DEFAULT_CONFIG,
+) -> None:
+    """Put the version that served before back into service."""
+    from calibration.registry import Registry, RegistryError, Role
+
+    wired = load_config(config)
+    try:
+        record = Registry(wired.state_dir / "models").rollback(unit, Role(role))
+    except (RegistryError, ValueError) as error:
+        stop(PROBLEMS, f"hptwin models rollback: {error}")
+    out(f"{unit}: {record.version} is in service; restart the service to use it")
+
+
+bench_app = typer.Typer(help="Measure, against peers in one run.", no_args_is_help=True)
+app.add_typer(bench_app, name="bench")
+
+
+@bench_app.command("physics")
+def bench_physics(
+    reference: Annotated[
+        Path | None, typer.Option(help="Check a table of solved points instead.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure the cycle's speed, or its agreement with solved points."""
+    from twin.service.bench import physics
+
+    found = physics.run(reference)
+    if json:
+        out_json(found)
+    else:
+        for name, value in found.items():
+            out(f"{name:<28} {value}")
+
+
+# --- what several commands need ----------------------------------------------
+
+
+def moment(text: str, option: str) -> datetime | None:
+    """Read a time of the command line; without a zone it is UTC."""
+    from datetime import UTC, datetime
+
+    if not text:
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        stop(
+            USAGE, f'{option} "{text}" is no time; write 2026-03-01 or 2026-03-01T08:00'
+        )
+    return found.replace(tzinfo=found.tzinfo or UTC)
+
+
+class Bar:
+    """A progress bar on a terminal's stderr, silence elsewhere."""
+
+    def __init__(self, what: str) -> None:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        console = Console(stderr=True)
+        self._bar = Progress(
+            console=console, transient=True, disable=not console.is_terminal
+        )
+        self._task = self._bar.add_task(what, total=None)
+        self._bar.start()
+
+    def __call__(self, done: int, total: int, day: datetime) -> None:
+        """Show how far it is."""
+        self._bar.update(
+            self._task, completed=done, total=total, description=f"{day:%Y-%m-%d}"
+        )
+        if done >= total:
+            self._bar.stop()
+
+
+@contextmanager
+def service_until_done(end: Callable[[], None]) -> Iterator[None]:
+    """End a service however its waiting ends; Ctrl-C is a clean end."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        note("ending ...")
+    finally:
+        end()
+
+
+@contextmanager
+def alarms_of(config: Path) -> Iterator[Alarms]:
+    """Open the alarms of a configuration."""
+    from twin.service.alarms import Alarms
+    from twin.service.state import State, StateError
+
+    wired = load_config(config)
+    try:
+        state = State.open(wired.state_dir / "state.sqlite")
+    except StateError as error:
+        stop(PROBLEMS, f"hptwin alarms: {error}")
+    try:
+        yield Alarms(state)
+    finally:
+        state.close()
+
+
+def _act(config: Path, verb: str, action: Callable[[Alarms, datetime], object]) -> None:
+    from datetime import UTC, datetime
+
+    from twin.service.alarms import ActionError
+
+    with alarms_of(config) as alarms:
+        try:
+            action(alarms, datetime.now(UTC))
+        except ActionError as error:
+            stop(PROBLEMS, f"hptwin alarms {verb}: {error}")
+    out("done")
+
+
 def main() -> None:
     """Run the command line."""
+    # The fits are small: threads of the linear algebra only get in their way,
+    # and would make the order of a sum depend on the machine.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         app()
     except KeyboardInterrupt:

@@ -1,0 +1,409 @@
+"""The service: it stands beside the plant for years; apscheduler's door.
+
+Top to bottom in the order of the data: broker and journal, archive, the daily
+judgement, alarms, delivery, page. This is where the clock is read, and it is
+handed down as an argument from here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from calibration.registry import Registry
+from ingest.archive import open_archive
+from ingest.broker import Publisher, Subscriber
+from ingest.intake import Intake
+from ingest.journal import Journal
+from twin.finding import Finding, FindingKind
+from twin.plant import Plant
+from twin.service.alarms import Alarms
+from twin.service.assess import DAY, LEAD, Assessor
+from twin.service.config import ArchiveConfig, Config
+from twin.service.notify import Notifier, Route
+from twin.service.replay import between, midnight, period, units_of
+from twin.service.results import Live, Results, ResultsError, ResultsView
+from twin.service.state import State
+from twin.service.web.app import Server, create_app
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from apscheduler.schedulers.background import BackgroundScheduler
+
+    from ingest.archive import Archive
+
+_log = logging.getLogger(__name__)
+
+GRACE = timedelta(minutes=15)
+"""How long after midnight a day's last readings may still come."""
+SILENCE = timedelta(minutes=15)
+"""How old a unit's newest reading may be before the unit counts as silent."""
+_CLOCK_STEP_S = 30.0
+_BEHIND = 5000
+_LOOK_BACK = timedelta(days=35)
+
+
+def utc_now() -> datetime:
+    """Return the time by the machine's clock. UTC."""
+    return datetime.now(UTC)
+
+
+def secret(file: Path | None, variable: str) -> str:
+    """Return a secret from its file, else from the environment, else nothing."""
+    if file is not None:
+        return file.read_text(encoding="utf-8").strip()
+    return os.environ.get(variable, "") if variable else ""
+
+
+def open_configured(config: ArchiveConfig, *, read_only: bool = False) -> Archive:
+    """Open the archive that a configuration names.
+
+    Raises
+    ------
+    ingest.archive.ArchiveError
+        If its settings are not those of its kind.
+    """
+    if config.kind == "parquet":
+        config.path.mkdir(parents=True, exist_ok=True)
+        return open_archive("parquet", directory=config.path, read_only=read_only)
+    hidden = secret(config.secret_file, config.secret_env)
+    settings: dict[str, Any] = {"url": config.url, "database": config.database}
+    if config.org:
+        settings |= {"org": config.org, "token": hidden}
+    elif config.username:
+        settings |= {"username": config.username, "password": hidden}
+    return open_archive("influxdb", **settings)
+
+
+class Service:
+    """Everything that runs beside a plant, wired.
+
+    Parameters
+    ----------
+    config : Config
+        The plant and its wiring.
+    clock : callable
+        What time it is, aware; the demo's runs faster than the wall's.
+    judge_every, deliver_every : float
+        Seconds between two looks, and between two rounds of delivery. [s]
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        clock: Callable[[], datetime] = utc_now,
+        judge_every: float = 60.0,
+        deliver_every: float = 30.0,
+    ) -> None:
+        self.config = config
+        self.plant = config.plant
+        self._clock = clock
+        self._judge_every, self._deliver_every = judge_every, deliver_every
+        self._stack = contextlib.ExitStack()
+        self._judging = threading.Lock()
+        self._stop = threading.Event()
+        self._problem = ""
+        self._jobs_missed = 0
+        config.state_dir.mkdir(parents=True, exist_ok=True)
+        self._results_dir = config.state_dir / "results"
+        self._scheduler: BackgroundScheduler | None = None
+        self.live = Live()
+        self.view = ResultsView(self._last_results())
+
+    # --- start and stop ------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin: page first, so that whoever looks sees how far things are."""
+        config, stack = self.config, self._stack
+        self.state = State.open(config.state_dir / "state.sqlite")
+        stack.callback(self.state.close)
+        publisher = None
+        if config.notify.mqtt_prefix:
+            identity = f"{config.mqtt.client_id}-alerts"
+            publisher = Publisher(replace(config.mqtt, client_id=identity))
+            stack.callback(publisher.close)
+        routes = [
+            Route(name=f"route{number}", url=url)
+            for number, url in enumerate(config.notify.urls, start=1)
+        ]
+        self.archive = open_configured(config.archive)
+        stack.callback(self.archive.close)
+        self.journal = Journal(config.state_dir / "journal.sqlite")
+        stack.callback(self.journal.close)
+        topics = [source.topic for source in config.sources]
+        self.intake = Intake(
+            config.sources,
+            self.archive,
+            self.journal,
+            Subscriber(config.mqtt, topics),
+        )
+        self.registry = Registry(config.state_dir / "models")
+        self.assessor = Assessor(self.plant, self.registry)
+        self.notifier = Notifier(
+            self.state,
+            self.plant.name,
+            routes,
+            publisher,
+            config.notify.mqtt_prefix,
+            page=f"http://{config.web.host}:{config.web.port}",
+        )
+        self.alarms = Alarms(self.state, compose=self.notifier.compose)
+        app = create_app(
+            self.view,
+            self.alarms,
+            self.live,
+            plant=self.plant,
+            delivery=self.notifier,
+            counts=self.counts,
+            problems=self.problems,
+            deaths=self.deaths,
+            clock=self._clock,
+            timezone=self.plant.timezone,
+        )
+        self.page = Server(app, config.web.host, config.web.port)
+        self.page.start()
+        stack.callback(self.page.close)
+        self.intake.start()
+        stack.callback(self.intake.stop)
+        self._schedule()
+        stack.callback(self._unschedule)
+
+    def stop(self) -> None:
+        """End everything in the reverse order; what is at hand is finished."""
+        self._stop.set()
+        self._stack.close()
+
+    def end(self) -> None:
+        """Let :meth:`wait` return; safe in a signal handler."""
+        self._stop.set()
+
+    def __enter__(self) -> Service:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def wait(self) -> None:
+        """Stay until stopped, and mind the clock."""
+        wall, steady = time.time(), time.monotonic()
+        while not self._stop.wait(1.0):
+            step = (time.time() - wall) - (time.monotonic() - steady)
+            wall, steady = time.time(), time.monotonic()
+            if abs(step) > _CLOCK_STEP_S:
+                # apscheduler stops firing when the clock goes back.
+                _log.warning("the clock stepped by %.0f s; jobs are set anew", step)
+                self._unschedule()
+                self._schedule()
+                if step < 0:
+                    self.alarms.rewind(self._clock(), "clock guard")
+
+    def _schedule(self) -> None:
+        from apscheduler.executors.pool import ThreadPoolExecutor
+        from apscheduler.schedulers.background import BackgroundScheduler
+
+        scheduler = BackgroundScheduler(
+            timezone="UTC",
+            executors={"default": ThreadPoolExecutor(4)},
+            job_defaults={
+                "coalesce": True,
+                "max_instances": 1,
+                "misfire_grace_time": None,
+            },
+        )
+        for job, seconds in (
+            (self.judge, self._judge_every),
+            (self.deliver, self._deliver_every),
+            (self.show, 2.0),
+        ):
+            scheduler.add_job(
+                self._guarded(job),
+                "interval",
+                seconds=seconds,
+                next_run_time=datetime.now(UTC),
+                id=job.__name__,
+            )
+        scheduler.start()
+        self._scheduler = scheduler
+
+    def _unschedule(self) -> None:
+        if self._scheduler is not None:
+            self._scheduler.shutdown(wait=True)
+            self._scheduler = None
+
+    def _guarded(self, job: Callable[[], None]) -> Callable[[], None]:
+        def run() -> None:
+            if self._stop.is_set():
+                return
+            try:
+                job()
+            except Exception as error:  # noqa: BLE001
+                # Whatever it was, the next round must come; the page says so.
+                _log.exception("%s failed and will be tried again", job.__name__)
+                self._problem = f"{job.__name__}: {type(error).__name__}: {error}"
+            else:
+                if self._problem.startswith(job.__name__):
+                    self._problem = ""
+
+        return run
+
+    # --- what it says of itself ----------------------------------------------
+
+    def counts(self) -> Mapping[str, float]:
+        """Return the verdicts of all messages so far."""
+        counts = self.intake.counts()
+        return {
+            "received": counts.received,
+            "stored": counts.stored,
+            "duplicate": counts.duplicate,
+            "quarantined": counts.quarantined,
+            "rejected": counts.rejected,
+            "in_flight": counts.in_flight,
+        }
+
+    def problems(self) -> list[str]:
+        """Return why the service is not ready; empty when it is."""
+        found = [self.intake.health(_ms(utc_now())).problem, self._problem]
+        found += self.notifier.problems(utc_now())
+        return [problem for problem in found if problem]
+
+    def deaths(self) -> list[str]:
+        """Return why a supervisor should restart the service; mostly nothing."""
+        alive = self._scheduler is not None and self._scheduler.running
+        return [] if alive or self._stop.is_set() else ["the scheduler has ended"]
+
+    # --- jobs ----------------------------------------------------------------
+
+    def deliver(self) -> None:
+        """Send what waits in the outbox."""
+        self.notifier.deliver(utc_now())
+
+    def show(self) -> None:
+        """Hand the newest values to the page."""
+        for (unit, point), (time_ms, value) in self.intake.latest().items():
+            when = datetime.fromtimestamp(time_ms / 1e3, UTC)
+            self.live.update(unit, point, value, when)
+
+    def judge(self) -> None:
+        """Judge every day that is over, then look at the one that is not."""
+        with self._judging:
+            now = self._clock()
+            if self.intake.counts().in_flight > _BEHIND:
+                # A day whose readings are still in the journal is not over.
+                return
+            for day in self._days_over(now):
+                if self._stop.is_set():
+                    return
+                self._judge_day(day)
+            self._glance(now)
+
+    def _days_over(self, now: datetime) -> Iterator[datetime]:
+        if self.assessor.until is None:
+            self._take_up()
+        until = self.assessor.until
+        if until is None:
+            known = period(self.plant, self.archive)
+            if known is None:
+                return
+            until = midnight(known[0])
+        while until + DAY + GRACE <= now:
+            until += DAY
+            yield until
+
+    def _take_up(self) -> None:
+        """Go on where the last process left off."""
+        before = self.view.results
+        told = before.summary.get("judged_until")
+        if not told:
+            return
+        until = datetime.fromisoformat(str(told)).astimezone(UTC)
+        keep = max(self.plant.schedule.window, _LOOK_BACK)
+        if self.assessor.refusals():
+            keep = max(keep, self.plant.schedule.reference_length + _LOOK_BACK)
+        day = until - keep
+        while day < until:
+            day += DAY
+            self.assessor.warm(day, self._frames(day - DAY, day))
+        self.assessor.resume(before, until)
+
+    def _judge_day(self, stop: datetime) -> None:
+        self.assessor.day(stop, self._frames(stop - DAY, stop))
+        self.alarms.step(self.assessor.findings, stop, judged=self.assessor.judged)
+        results = self.assessor.results(stop, data_quality=self.counts())
+        results.write(self._results_dir)
+        self.view.publish(results)
+
+    def _glance(self, now: datetime) -> None:
+        begin = self.assessor.until or midnight(now)
+        frames = self._frames(begin, now)
+        silent = self._silent(now)
+        if any(len(frame) for frame in frames.values()):
+            seen = self.assessor.glance(now, frames, data_quality=self.counts())
+            if silent:
+                seen = replace(seen, findings=(*seen.findings, *silent))
+            self.view.publish(seen)
+        judged = self.assessor.judged | {Plant.SITE, *(f.unit for f in silent)}
+        self.alarms.step((*self.assessor.findings, *silent), now, judged=judged)
+        self.notifier.refresh(self.alarms.cases())
+
+    def _frames(self, start: datetime, stop: datetime) -> dict[str, pd.DataFrame]:
+        end = stop + timedelta(milliseconds=1)
+        return {
+            unit: between(
+                self.archive.frame(unit, start - LEAD, end), start - LEAD, stop
+            )
+            for unit in units_of(self.plant)
+        }
+
+    def _silent(self, now: datetime) -> list[Finding]:
+        """Find units that have stopped talking; all of them is one finding."""
+        newest: dict[str, datetime] = {}
+        for unit, points in self.live.snapshot().items():
+            times = [when for _, when in points.values()]
+            if times:
+                newest[unit] = max(times)
+        quiet = {unit: when for unit, when in newest.items() if now - when > SILENCE}
+        if not quiet:
+            return []
+        if len(quiet) == len(newest) and len(newest) > 1:
+            quiet = {Plant.SITE: max(quiet.values())}
+        return [
+            Finding(
+                unit=unit,
+                kind=FindingKind.TELEMETRY,
+                component="telemetry",
+                since=when,
+                seen=now,
+                size=float("nan"),
+                low=float("nan"),
+                high=float("nan"),
+                sentence=(
+                    f"{'The whole plant' if unit == Plant.SITE else unit} has sent"
+                    f" nothing since {when:%Y-%m-%d %H:%M} UTC; its state is unknown."
+                ),
+                advice="Check the gateway, its network and the broker.",
+                evidence={"silent_for_s": (now - when).total_seconds()},
+            )
+            for unit, when in sorted(quiet.items())
+        ]
+
+    def _last_results(self) -> Results:
+        if (self._results_dir / "summary.json").exists():
+            try:
+                return Results.read(self._results_dir)
+            except ResultsError as error:
+                _log.warning("%s; they are made anew from the archive", error)
+        return Results(site=self.plant.name, generated=self._clock())
+
+
+def _ms(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)

@@ -87,10 +87,13 @@ PARAMETERS: tuple[str, ...] = (
     "source_flow_rated_kg_s",
     "sink_flow_rated_kg_s",
     "refrigerant_flow_rated_kg_s",
+    "desuperheater_ua_w_k",
+    "subcooler_ua_w_k",
 )
 (
     UA_E, UA_C, N_WE, N_WC, E0, E1, E2, E3, E4, E5, AV0, AV1, VD0, ETA_EM, F_Q, SH, SC,
     RF_E, RF_C, PHI_E, PHI_C, N_RE, N_RC, R_SH, R_DS, R_SC, M_S0, M_K0, M_R0,
+    UA_DS, UA_SUB,
 ) = range(len(PARAMETERS))  # fmt: skip
 
 # The inputs of a row.
@@ -104,6 +107,11 @@ INPUTS: tuple[str, ...] = (
     "sink_heat_capacity",
     "source_heat_capacity_slope",  # J/(kg K2)
     "sink_heat_capacity_slope",
+    # separate circuits, not needed where a machine has none
+    "desuperheater_inlet_temp",  # K
+    "desuperheater_capacity",  # W/K
+    "subcooler_inlet_temp",
+    "subcooler_capacity",
 )
 # The outputs of a row. Temperatures in K.
 OUTPUTS: tuple[str, ...] = (
@@ -125,10 +133,12 @@ OUTPUTS: tuple[str, ...] = (
     "condenser_ua",
     "isentropic_efficiency",
     "volumetric_efficiency",
+    "desuperheater_heat",
+    "subcooler_heat",
 )
 (
     Y_TSO, Y_TKO, Y_W, Y_QE, Y_QC, Y_PE, Y_PC, Y_T1, Y_T2, Y_T3, Y_TE, Y_TC, Y_MR, Y_N,
-    Y_UAE, Y_UAC, Y_ETAIS, Y_ETAV,
+    Y_UAE, Y_UAC, Y_ETAIS, Y_ETAV, Y_QDS, Y_QSUB,
 ) = range(len(OUTPUTS))  # fmt: skip
 _N_Y = len(OUTPUTS)
 
@@ -253,6 +263,50 @@ def _binomial(ref, o, r):  # type: ignore[no-untyped-def]
 
 
 @_compiled
+def _counterflow(ua, c_a, c_b):  # type: ignore[no-untyped-def]
+    # Heat per kelvin between the two inlets of a counterflow exchanger. [W/K]
+    small, large = min(c_a, c_b), max(c_a, c_b)
+    if not small > 0.0:
+        return 0.0
+    r = 1.0 - small / large
+    if r < 1e-9:
+        return small * ua / (small + ua)
+    gain = 1.0 - np.exp(-ua / small * r)
+    return small * gain / (r + (1.0 - r) * gain)
+
+
+@_compiled
+def _subcooler(mr, tc, ic, b, u, p, lines, liq, grid):  # type: ignore[no-untyped-def]
+    """Enthalpy that a separate subcooler takes off the condensate. [J/kg]."""
+    warm = tc - p[SC]
+    room = warm - u[11]
+    top = grid[G_CELLS_SC] / grid[G_SC_PER_CELL] - p[SC]
+    if not (room > 0.0 and u[12] > 0.0 and mr > 0.0):
+        return 0.0
+    reach = min(room, top)
+    lost = _condensate(tc, p[SC], ic, b, lines, liq, grid) - _condensate(
+        tc, p[SC] + reach, ic, b, lines, liq, grid
+    )
+    cp = lost / reach  # mean heat capacity of the liquid over what it could lose
+    heat = _counterflow(p[UA_SUB], mr * cp, u[12]) * room / mr
+    return min(heat, lost)
+
+
+@_compiled
+def _condensate(tc, subcooling, ic, b, lines, liq, grid):  # type: ignore[no-untyped-def]
+    """Enthalpy of liquid below its own temperature's line and above. [J/kg]."""
+    n_t = int(grid[G_CELLS_T])
+    d = (tc - subcooling - grid[G_T0]) * grid[G_T_PER_CELL]
+    i3 = min(max(int(d), 0), n_t - 1)
+    n_o = int(grid[G_CELLS_SC])
+    c = subcooling * grid[G_SC_PER_CELL]
+    j = min(int(c), n_o - 1)
+    return _line(lines, i3 * 24 + 12, d - i3) + _plane(
+        liq, (ic * n_o + j) * 16, b, c - j
+    )
+
+
+@_compiled
 def _clip(x, low, high):  # type: ignore[no-untyped-def]
     return min(max(x, low), high)
 
@@ -335,14 +389,8 @@ def evaluate(x, y, u, p, mode, pow_s, pow_k, tables, ref, out):  # type: ignore[
     # liquid: its own temperature's line, and the pressure's small effect
     h3 = hlc
     if p[SC] > 0.0:
-        d = (tc - p[SC] - grid[G_T0]) * grid[G_T_PER_CELL]
-        i3 = min(max(int(d), 0), n_t - 1)
-        n_o = int(grid[G_CELLS_SC])
-        c = p[SC] * grid[G_SC_PER_CELL]
-        j = min(int(c), n_o - 1)
-        h3 = _line(lines, i3 * 24 + 12, d - i3) + _plane(
-            liq, (ic * n_o + j) * 16, b, c - j
-        )
+        h3 = _condensate(tc, p[SC], ic, b, lines, liq, grid)
+    h4 = h3
     # compressor
     pi = pc / pe
     eta_v = _clip(p[AV0] - p[AV1] * (pi - 1.0), 0.2, 1.0)
@@ -363,25 +411,35 @@ def evaluate(x, y, u, p, mode, pow_s, pow_k, tables, ref, out):  # type: ignore[
     base = p[E0] + (p[E1] + p[E2] * d3) * d3
     e3 = p[E3] + p[E5] * d3
     k = eta_v * p[VD0] * rho1
-    if mode == 0:
-        n = u[4]
-        mr = k * n
-    elif mode == 1:
-        mr = u[4] / (h1 - h3)
-        n = mr / k
-    else:
-        n = _speed_for_sink_heat(
-            u[4],
-            k,
-            h1 - h3,
-            dhs,
-            base,
-            e3,
-            p[E4],
-            p,
-            u[4] / (k * (h1 - h3 + max(dhs, 0.0) / max(base, 0.25))),
-        )
-        mr = k * n
+    rounds = 1
+    if p[UA_SUB] > 0.0:
+        rounds = 40  # its duty and the refrigerant's flow depend on each other
+    mr = 0.0
+    for _ in range(rounds):
+        if mode == 0:
+            n = u[4]
+            new = k * n
+        elif mode == 1:
+            new = u[4] / (h1 - h4)
+            n = new / k
+        else:
+            n = _speed_for_sink_heat(
+                u[4],
+                k,
+                h1 - h4,
+                dhs,
+                base,
+                e3,
+                p[E4],
+                p,
+                u[4] / (k * (h1 - h4 + max(dhs, 0.0) / max(base, 0.25))),
+            )
+            new = k * n
+        moved = abs(new - mr)
+        mr = new
+        if rounds == 1 or moved <= 1e-14 * mr:
+            break
+        h4 = h3 - _subcooler(mr, tc, ic, b, u, p, lines, liq, grid)
     d = n - 1.0
     eta = _clip(base + (e3 + p[E4] * d) * d, 0.25, 0.95)
     w = dhs / eta
@@ -396,6 +454,17 @@ def evaluate(x, y, u, p, mode, pow_s, pow_k, tables, ref, out):  # type: ignore[
         else:
             flag |= _HOT
             rise = _beyond(dis, (ic * n_o + n_o - 1) * 16, b, d - n_o)
+    t2 = tc + rise
+    q_dsp = 0.0
+    if p[UA_DS] > 0.0 and rise > 0.0 and u[10] > 0.0:
+        # Gas at its mean heat capacity; what would condense is left to the condenser.
+        heat = _counterflow(p[UA_DS], mr * dh2 / rise, u[10]) * (t2 - u[9])
+        q_dsp = _clip(heat, 0.0, mr * dh2)
+        h2 -= q_dsp / mr
+        dh2 = h2 - hgc
+        d = max(dh2 * grid[G_DH_PER_CELL], 0.0)
+        j = min(int(d), n_o - 1)
+        rise = _plane(dis, (ic * n_o + j) * 16, b, d - j)
     # resistances
     r = mr / ref[0] - 1.0
     if abs(r) < 0.04:
@@ -412,7 +481,7 @@ def evaluate(x, y, u, p, mode, pow_s, pow_k, tables, ref, out):  # type: ignore[
     res_c = (p[PHI_C] * pow_k + (1.0 - p[PHI_C]) * pow_rc) / p[UA_C] + p[RF_C]
     # evaporator
     q_sh = mr * dh1
-    q_et = mr * (hge - h3)
+    q_et = mr * (hge - h4)
     q_e = q_sh + q_et
     cs = u[5]
     if u[7] != 0.0:  # the mean heat capacity between inlet and outlet, exactly
@@ -422,7 +491,7 @@ def evaluate(x, y, u, p, mode, pow_s, pow_k, tables, ref, out):  # type: ignore[
     onset = inlet - q_sh * per_cs
     end = inlet - q_e * per_cs
     fe = 0.0
-    if not hge > h3:
+    if not hge > h4:
         flag |= _NO_EFFECT  # the liquid is richer than the vapour it should become
     elif end > 0.0:
         area = q_et * _per_mean(onset, end)
@@ -464,11 +533,12 @@ def evaluate(x, y, u, p, mode, pow_s, pow_k, tables, ref, out):  # type: ignore[
     out[1] = u[2] + q_c * per_ck
     out[2] = mr * w / p[ETA_EM]
     out[3] = q_e
-    out[4] = q_c
+    q_sub = mr * (h3 - h4)
+    out[4] = q_c + q_dsp + q_sub
     out[5] = pe
     out[6] = pc
     out[7] = te + p[SH]
-    out[8] = tc + rise
+    out[8] = t2
     out[9] = tc - p[SC]
     out[10] = te
     out[11] = tc
@@ -478,6 +548,8 @@ def evaluate(x, y, u, p, mode, pow_s, pow_k, tables, ref, out):  # type: ignore[
     out[15] = res_c
     out[16] = eta
     out[17] = eta_v
+    out[18] = q_dsp
+    out[19] = q_sub
     if not (np.isfinite(fe) and np.isfinite(fc)):
         flag |= _OUTSIDE
     if not (w > 0.0 and pi >= _LEAST_RATIO):
@@ -704,6 +776,10 @@ def _refuse(u, p, mode, options):  # type: ignore[no-untyped-def]
     for i in range(9):
         if not np.isfinite(u[i]):
             return 1
+    if p[UA_DS] > 0.0 and not (np.isfinite(u[9]) and np.isfinite(u[10])):
+        return 1
+    if p[UA_SUB] > 0.0 and not (np.isfinite(u[11]) and np.isfinite(u[12])):
+        return 1
     if u[1] <= _DEAD * p[M_S0] or u[3] <= _DEAD * p[M_K0]:
         return 3
     if u[4] <= 0.0:
@@ -865,6 +941,15 @@ def _differentiate(u, p, mode, tables, options, which, scale, result, reason, ja
 _SCALE = {"evaporator_fouling_k_w": 1e-6, "condenser_fouling_k_w": 1e-6}
 
 
+def _rows(inputs: Array) -> Array:
+    """Rows of the solver's width: a machine without separate circuits has none."""
+    u = np.atleast_2d(np.asarray(inputs, dtype=float))
+    missing = len(INPUTS) - u.shape[1]
+    if missing:
+        u = np.hstack([u, np.zeros((len(u), missing))])
+    return np.ascontiguousarray(u)
+
+
 def _flat(tables: Tables) -> tuple[Array, ...]:
     return tuple(table.ravel() for table in tables)
 
@@ -901,7 +986,7 @@ def solve(
         Rows of :data:`OUTPUTS`, all NaN where there is no answer, and the
         :class:`Reason` of each row. [K, W, Pa, kg/s, W/K]
     """
-    u = np.ascontiguousarray(inputs, dtype=float)
+    u = _rows(inputs)
     result = np.empty((len(u), _N_Y))
     reason = np.empty(len(u), dtype=np.int8)
     _solve(
@@ -945,7 +1030,7 @@ def differentiate(
     which = np.array([names.index(name) for name in wanted], dtype=np.int64)
     # A share or an exponent is of the order of 1, a slope of 0.1.
     scale = np.array([_SCALE.get(name, 0.1) for name in wanted])
-    u = np.ascontiguousarray(inputs, dtype=float)
+    u = _rows(inputs)
     result = np.empty((len(u), _N_Y))
     reason = np.empty(len(u), dtype=np.int8)
     jacobian = np.empty((len(u), _N_Y, len(wanted)))

@@ -32,6 +32,7 @@ __all__ = [
     "HeatPump",
     "NameplateError",
     "Parameters",
+    "Question",
     "Reason",
     "check_conditions",
     "from_nameplate",
@@ -80,6 +81,13 @@ PREDICTED: tuple[str, ...] = (
 )
 """The columns of a prediction, ahead of ``reason``."""
 
+# Exchangers that a machine may have on separate water, by the parameter that says
+# so; their conditions are an inlet temperature and a flow each.
+_SEPARATE: Mapping[str, tuple[str, int]] = {
+    "desuperheater": ("desuperheater_ua_w_k", cycle.Y_QDS),
+    "subcooler": ("subcooler_ua_w_k", cycle.Y_QSUB),
+}
+
 # The columns that are one output of the cycle, and what is taken off it.
 _DIRECT: Mapping[str, tuple[int, float]] = {
     "source_outlet_temp_degc": (cycle.Y_TSO, fluids.ZERO_DEGC),
@@ -124,7 +132,7 @@ class NameplateError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameters:
-    """What a heat pump is, in 29 numbers.
+    """What a heat pump is, in numbers.
 
     Attributes
     ----------
@@ -158,6 +166,9 @@ class Parameters:
         Conductance of a one-phase zone over that of the two-phase one. [1]
     source_flow_rated_kg_s, sink_flow_rated_kg_s, refrigerant_flow_rated_kg_s
         The flows at which the conductances hold. [kg/s]
+    desuperheater_ua_w_k, subcooler_ua_w_k
+        Conductance of a separate plate on its own water, 0 where there is
+        none. [W/K]
     """
 
     evaporator_ua_w_k: float
@@ -189,6 +200,8 @@ class Parameters:
     source_flow_rated_kg_s: float
     sink_flow_rated_kg_s: float
     refrigerant_flow_rated_kg_s: float
+    desuperheater_ua_w_k: float = 0.0
+    subcooler_ua_w_k: float = 0.0
 
     def __post_init__(self) -> None:
         for name in cycle.PARAMETERS:
@@ -247,7 +260,28 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "source_flow_rated_kg_s": (_POSITIVE, 1e9),
     "sink_flow_rated_kg_s": (_POSITIVE, 1e9),
     "refrigerant_flow_rated_kg_s": (_POSITIVE, 1e9),
+    "desuperheater_ua_w_k": (0.0, 1e12),
+    "subcooler_ua_w_k": (0.0, 1e12),
 }
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Question:
+    """Conditions as the solver reads them.
+
+    Attributes
+    ----------
+    inputs
+        Rows of :data:`cycle.INPUTS`. [K, kg/s, J/(kg K), J/(kg K2)]
+    mode
+        What the fifth input is.
+    early
+        The :class:`Reason` of each row that is not worth asking, 0 of others.
+    """
+
+    inputs: Array
+    mode: int
+    early: NDArray[np.int8]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -344,6 +378,12 @@ class HeatPump:
             ``cooling_cop``. A row without an answer is NaN throughout and its
             reason says why. [degC, K, W, Pa, kg/s, Hz, W/K, 1]
 
+            A desuperheater or subcooler on its own water needs its
+            ``_inlet_temp_degc`` and ``_flow_kg_s`` and adds its ``_heat_w`` and
+            ``_outlet_temp_degc``. The sink heat is then that of all three, the
+            sink outlet that of the condenser, and the liquid temperature the
+            one ahead of the subcooler.
+
         Raises
         ------
         ConditionError
@@ -355,18 +395,118 @@ class HeatPump:
         inlet on, so that heat, flow and temperatures agree with
         ``flow * heat_capacity(mean temperature) * difference``.
         """
-        inputs, mode, early = self._inputs(conditions, given)
-        tables = fluids.refrigerant(self.refrigerant).tables
-        outputs, reasons = cycle.solve(
-            inputs, self.parameters.to_array(), mode, tables, options
-        )
-        self._overrule(inputs, outputs, reasons, early)
-        frame = pd.DataFrame(
-            {name: self._column(name, outputs) for name in PREDICTED},
-            index=conditions.index,
-        )
+        question = self.question(conditions, given)
+        answer, reasons = self.answer(question, PREDICTED, options=options)
+        frame = pd.DataFrame(answer, index=conditions.index, columns=list(PREDICTED))
         frame["reason"] = reasons
         return frame
+
+    def question(self, conditions: pd.DataFrame, given: str) -> Question:
+        """Put conditions as the solver reads them, to be asked of many machines.
+
+        Parameters
+        ----------
+        conditions, given
+            As for :meth:`predict`.
+
+        Returns
+        -------
+        Question
+            It may be asked of every machine with the same liquids and rated
+            speed, so of all that :meth:`replace` makes of this one.
+
+        Raises
+        ------
+        ConditionError
+            If a column is missing, or ``given`` is none of those.
+        """
+        if given not in GIVEN:
+            raise ConditionError(_unknown("given", given, GIVEN))
+        for name in (*CONDITIONS, given):
+            if name not in conditions.columns:
+                near = nearest(name, [str(c) for c in conditions.columns])
+                raise ConditionError(
+                    f'conditions have no column "{name}"'
+                    + (f'; is it "{near}"?' if near else "")
+                )
+        return self._put(
+            {
+                name: conditions[name].to_numpy(dtype=float)
+                for name in (*CONDITIONS, given)
+            },
+            given,
+        )
+
+    def answer(
+        self,
+        question: Question,
+        names: Sequence[str],
+        *,
+        options: Options | None = None,
+    ) -> tuple[Array, NDArray[np.int8]]:
+        """Answer as :meth:`predict` does, in bare numbers and only what is asked.
+
+        Parameters
+        ----------
+        question : Question
+            Of :meth:`question`.
+        names : sequence of str
+            Of :data:`PREDICTED`, or an approach or ``pressure_ratio``.
+        options : Options, optional
+            Tolerance and limits of the relative speed.
+
+        Returns
+        -------
+        answer, reasons : ndarray
+            Rows x names, all NaN in a row without an answer, and the
+            :class:`Reason` of each row.
+        """
+        tables = fluids.refrigerant(self.refrigerant).tables
+        outputs, reasons = cycle.solve(
+            question.inputs, self.parameters.to_array(), question.mode, tables, options
+        )
+        self._overrule(outputs, reasons, question.early)
+        return self._columns(names, outputs), reasons
+
+    def slopes(
+        self,
+        question: Question,
+        outputs: Sequence[str],
+        parameters: Sequence[str],
+        *,
+        options: Options | None = None,
+    ) -> tuple[Array, Array]:
+        """Answer, and differentiate the answer by the machine's parameters.
+
+        Parameters
+        ----------
+        question : Question
+            Of :meth:`question`.
+        outputs : sequence of str
+            As for :meth:`answer`.
+        parameters : sequence of str
+            Of :data:`cycle.PARAMETERS`.
+        options : Options, optional
+            Tolerance and limits of the relative speed.
+
+        Returns
+        -------
+        answer, slopes : ndarray
+            Rows x outputs, and rows x outputs x parameters; NaN in rows without
+            an answer. [output/parameter]
+        """
+        raw, reasons, full = cycle.differentiate(
+            question.inputs,
+            self.parameters.to_array(),
+            question.mode,
+            fluids.refrigerant(self.refrigerant).tables,
+            tuple(parameters),
+            options,
+        )
+        self._overrule(raw, reasons, question.early)
+        slopes = self._slopes_of(outputs, raw, full)
+        slopes[reasons != Reason.SOLVED] = np.nan
+        return self._columns(outputs, raw), slopes
 
     def sensitivities(
         self,
@@ -402,6 +542,13 @@ class HeatPump:
             If a column is missing, or an output or parameter is unknown.
         """
         columns = [*CONDITIONS, given]
+        separate = [
+            f"{name}_{what}"
+            for name, (parameter, _) in _SEPARATE.items()
+            if getattr(self.parameters, parameter) > 0.0
+            for what in ("inlet_temp_degc", "flow_kg_s")
+        ]
+        columns += separate
         known = (*cycle.PARAMETERS, *columns)
         for name in parameters:
             if name not in known:
@@ -410,15 +557,19 @@ class HeatPump:
         for name in outputs:
             if name not in results:
                 raise ConditionError(_unknown("output", name, results))
-        inputs, mode, early = self._inputs(conditions, given)
-        tables = fluids.refrigerant(self.refrigerant).tables
         of_machine = [name for name in parameters if name in cycle.PARAMETERS]
         of_rows = [name for name in parameters if name in columns]
         wanted = (*of_machine, *(cycle.INPUTS if of_rows else ()))
+        question = self.question(conditions, given)
         raw, reasons, jacobian = cycle.differentiate(
-            inputs, self.parameters.to_array(), mode, tables, wanted, options
+            question.inputs,
+            self.parameters.to_array(),
+            question.mode,
+            fluids.refrigerant(self.refrigerant).tables,
+            wanted,
+            options,
         )
-        self._overrule(inputs, raw, reasons, early)
+        self._overrule(raw, reasons, question.early)
         full = np.empty((len(raw), raw.shape[1], len(parameters)))
         for k, name in enumerate(parameters):
             if name in of_machine:
@@ -433,10 +584,15 @@ class HeatPump:
                 shifted = conditions.loc[:, columns].astype(float)
                 size = np.maximum(np.abs(shifted[name].to_numpy()), 1.0)
                 shifted[name] += sign * step * size
-                moved.append(self._inputs(shifted, given)[0])
+                moved.append(self.question(shifted, given).inputs)
             change = (moved[0] - moved[1]) / (2.0 * step * size)[:, None]
             full[:, :, k] = np.einsum("ryi,ri->ry", by_input, change)
-        answer = np.empty((len(raw), len(outputs), len(parameters)))
+        answer = self._slopes_of(outputs, raw, full)
+        answer[reasons != Reason.SOLVED] = np.nan
+        return answer
+
+    def _slopes_of(self, outputs: Sequence[str], raw: Array, full: Array) -> Array:
+        answer = np.empty((len(raw), len(outputs), full.shape[2]))
         for j, name in enumerate(outputs):
             if name in _DIRECT:
                 answer[:, j] = full[:, _DIRECT[name][0]]
@@ -449,7 +605,12 @@ class HeatPump:
                 answer[:, j] = (full[:, a] - quotient * full[:, b]) / raw[:, b, None]
             else:
                 answer[:, j] = full[:, cycle.Y_N] * self.rated_speed_hz
-        answer[reasons != Reason.SOLVED] = np.nan
+        return answer
+
+    def _columns(self, names: Sequence[str], outputs: Array) -> Array:
+        answer = np.empty((len(outputs), len(names)))
+        for j, name in enumerate(names):
+            answer[:, j] = self._column(name, outputs)
         return answer
 
     def _column(self, name: str, outputs: Array) -> Array:
@@ -464,23 +625,8 @@ class HeatPump:
             return outputs[:, a] / outputs[:, b]
         return outputs[:, cycle.Y_N] * self.rated_speed_hz
 
-    def _inputs(
-        self, conditions: pd.DataFrame, given: str
-    ) -> tuple[Array, int, NDArray[np.int8]]:
+    def _put(self, columns: Mapping[str, Array], given: str) -> Question:
         """Turn conditions into the solver's rows, and refuse what it must not see."""
-        if given not in GIVEN:
-            raise ConditionError(_unknown("given", given, GIVEN))
-        for name in (*CONDITIONS, given):
-            if name not in conditions.columns:
-                near = nearest(name, [str(c) for c in conditions.columns])
-                raise ConditionError(
-                    f'conditions have no column "{name}"'
-                    + (f'; is it "{near}"?' if near else "")
-                )
-        columns = {
-            name: conditions[name].to_numpy(dtype=float)
-            for name in (*CONDITIONS, given)
-        }
         t_s, t_k = columns["source_inlet_temp_degc"], columns["sink_inlet_temp_degc"]
         m_s, m_k = columns["source_flow_kg_s"], columns["sink_flow_kg_s"]
         cp_s, cp_k = (
@@ -515,6 +661,7 @@ class HeatPump:
                 slope_k,
             ]
         )
+        inputs = np.hstack([inputs, self._separate(conditions, given)])
         early = np.zeros(len(inputs), dtype=np.int8)
         with np.errstate(invalid="ignore"):
             for name, column in columns.items():
@@ -529,11 +676,34 @@ class HeatPump:
             early[(m_s <= 0.0) | (m_k <= 0.0)] = Reason.NO_FLOW
         for column in columns.values():
             early[np.isnan(column)] = Reason.NO_INPUT
-        return inputs, mode, early
+        return Question(inputs, mode, early)
+
+    def _separate(self, conditions: pd.DataFrame, given: str) -> Array:
+        """Return inlet and capacity flow of each exchanger on separate water."""
+        answer = np.zeros((len(conditions), 2 * len(_SEPARATE)))
+        for place, (name, (parameter, _)) in enumerate(_SEPARATE.items()):
+            if not getattr(self.parameters, parameter) > 0.0:
+                continue
+            if given == "sink_outlet_temp_degc":
+                raise ConditionError(
+                    f"a machine with a {name} has more than one sink outlet; give "
+                    "sink_heat_w, which is all of its heat"
+                )
+            columns = (f"{name}_inlet_temp_degc", f"{name}_flow_kg_s")
+            for column in columns:
+                if column not in conditions.columns:
+                    raise ConditionError(
+                        f'conditions have no column "{column}", and {parameter} says '
+                        f"that there is a {name}"
+                    )
+            temp, flow = (conditions[c].to_numpy(dtype=float) for c in columns)
+            answer[:, 2 * place] = temp + fluids.ZERO_DEGC
+            capacity = np.maximum(flow, 0.0) * fluids.heat_capacity(self.sink, temp)
+            answer[:, 2 * place + 1] = capacity
+        return answer
 
     def _overrule(
         self,
-        inputs: Array,
         outputs: Array,
         reasons: NDArray[np.int8],
         early: NDArray[np.int8],

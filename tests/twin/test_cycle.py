@@ -256,6 +256,6 @@ def test_the_jacobian_is_the_difference_of_solutions(u, mode):
         if not np.isfinite(slope).all():
             continue  # the answer ends within the step
         # Per cent of the output per one of the parameter, so that scales match.
-        size = np.abs(y[0]) / max(abs(step) * 1e5, 1e-12)
+        size = np.where(y[0] == 0.0, 1.0, np.abs(y[0])) / max(abs(step) * 1e5, 1e-12)
 
         assert np.abs(jacobian[0, :, k] - slope) / size == pytest.approx(0.0, abs=2e-4)

@@ -289,6 +289,99 @@ def test_predictions_of_nothing_are_nothing():
     assert "cop" in out.columns
 
 
+WITH_PLATES = HP.replace(desuperheater_ua_w_k=1e3, subcooler_ua_w_k=15e3)
+OWN_WATER = {
+    "desuperheater_inlet_temp_degc": 45.0,
+    "desuperheater_flow_kg_s": 1.5,
+    "subcooler_inlet_temp_degc": 20.0,
+    "subcooler_flow_kg_s": 2.0,
+}
+
+
+@given(t_ki=st.floats(46.0, 62.0), speed=st.floats(28.0, 55.0))
+def test_separate_water_takes_its_share_and_energy_closes(t_ki, speed):
+    """Three circuits heated, one cooled: every watt is somewhere."""
+    row = rated(sink_inlet_temp_degc=t_ki, compressor_speed_hz=speed, **OWN_WATER)
+    out, plain = WITH_PLATES.predict(row).iloc[0], HP.predict(row).iloc[0]
+    p = HP.parameters
+    inside = p.motor_efficiency * (1.0 - p.heat_loss_ratio) * out["compressor_power_w"]
+    condenser = (
+        row["sink_flow_kg_s"].iloc[0]
+        * float(
+            fluids.heat_capacity(HP.sink, 0.5 * (t_ki + out["sink_outlet_temp_degc"]))
+        )
+        * (out["sink_outlet_temp_degc"] - t_ki)
+    )
+
+    assert out["reason"] == Reason.SOLVED
+    assert out["sink_heat_w"] == pytest.approx(out["source_heat_w"] + inside, rel=1e-12)
+    assert out["sink_heat_w"] == pytest.approx(
+        condenser + out["desuperheater_heat_w"] + out["subcooler_heat_w"], rel=3e-4
+    )
+    assert 0.0 < out["desuperheater_heat_w"] < 0.2 * out["sink_heat_w"]
+    assert out["cop"] > plain["cop"]  # colder liquid, and less for the condenser
+    assert (
+        45.0
+        < out["desuperheater_outlet_temp_degc"]
+        < plain["compressor_discharge_temp_degc"]
+    )
+    assert 20.0 < out["subcooler_outlet_temp_degc"] < out["liquid_temp_degc"]
+
+
+@pytest.mark.parametrize(
+    "name", ["source_heat_w", "sink_heat_w", "source_outlet_temp_degc"]
+)
+def test_separate_water_does_not_matter_to_what_is_given(name):
+    """Speed or heat: one operating point, with all circuits."""
+    row = rated(**OWN_WATER)
+    first = WITH_PLATES.predict(row)
+    again = WITH_PLATES.predict(row.assign(**{name: first[name]}), name)
+
+    np.testing.assert_allclose(
+        again.to_numpy(dtype=float), first.to_numpy(dtype=float), rtol=1e-6
+    )
+
+
+def test_plates_without_water_change_nothing():
+    """A valve is shut: the condenser does it all."""
+    row = rated(
+        **(OWN_WATER | {"desuperheater_flow_kg_s": 0.0, "subcooler_flow_kg_s": 0.0})
+    )
+    out, plain = WITH_PLATES.predict(row), HP.predict(row)
+
+    assert out["cop"].iloc[0] == pytest.approx(plain["cop"].iloc[0], rel=1e-9)
+    assert out["subcooler_heat_w"].iloc[0] == 0.0
+
+
+def test_separate_water_must_be_known():
+    """A plate without its inlet temperature is not an idle plate."""
+    with pytest.raises(
+        heatpump.ConditionError, match='"desuperheater_inlet_temp_degc"'
+    ):
+        WITH_PLATES.predict(rated())
+    with pytest.raises(heatpump.ConditionError, match="more than one sink outlet"):
+        WITH_PLATES.predict(
+            rated(**OWN_WATER, sink_outlet_temp_degc=65.0), "sink_outlet_temp_degc"
+        )
+    out = WITH_PLATES.predict(
+        rated(**(OWN_WATER | {"subcooler_inlet_temp_degc": np.nan}))
+    )
+    assert out["reason"].iloc[0] == Reason.NO_INPUT
+
+
+def test_sensitivities_reach_the_separate_water():
+    """By the same theorem."""
+    row = rated(**OWN_WATER)
+    name = "desuperheater_inlet_temp_degc"
+    got = WITH_PLATES.sensitivities(row, "compressor_speed_hz", ["cop"], [name])
+    sides = [
+        WITH_PLATES.predict(row.assign(**{name: 45.0 + d}))["cop"].iloc[0]
+        for d in (0.01, -0.01)
+    ]
+
+    assert got[0, 0, 0] == pytest.approx((sides[0] - sides[1]) / 0.02, rel=1e-3)
+
+
 # -- what makers print ------------------------------------------------------
 
 

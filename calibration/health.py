@@ -618,7 +618,7 @@ def _equipment(
     return [found[key] for key in sorted(found)]
 
 
-_PARAMETER = {
+PARAMETER_OF = {
     ("condenser", "conductance_ratio"): "condenser",
     ("evaporator", "conductance_ratio"): "evaporator",
     ("compressor", "isentropic_ratio"): "isentropic",
@@ -633,7 +633,7 @@ def _extra_energy(
     component: str, indicator: str, value: float, model: Model, windows: pd.DataFrame
 ) -> float | None:
     """Electricity for each day of running so, at equal delivered heat. [J]."""
-    name = _PARAMETER.get((component, indicator))
+    name = PARAMETER_OF.get((component, indicator))
     pump = model.physics
     if name is None or not isinstance(pump, HeatPump) or name not in DEGRADATIONS:
         return None

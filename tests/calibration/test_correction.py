@@ -40,6 +40,7 @@ def season(rows: int = 800, seed: int = 0, size: float = 0.03):
 
 @pytest.fixture(scope="module")
 def trained() -> Correction:
+    """Return a correction learnt on one season."""
     found = train(*season(), load=LOAD)
     assert isinstance(found, Correction)
     return found

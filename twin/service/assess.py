@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from calibration import correction, fit, gates, health, steady
+from calibration import bill, correction, fit, gates, health, steady
 from calibration.model import Model, conditions, expect
 from calibration.registry import Registry, Role
-from twin import attribution, kpi, ledger
-from twin.finding import Finding, FindingKind, Refusal
+from twin import kpi, ledger
+from twin.finding import Finding, Refusal
 from twin.heatpump import HeatPump
 from twin.plant import Action, Exchanger, Machine, Plant
 from twin.service.results import Results, empty
@@ -46,8 +46,6 @@ _LEDGER_LOOK = timedelta(days=45)
 _SAME_CASE = timedelta(days=7)
 # A recorded change of the plant or of its sensors opens a new reference.
 _NEW_EPOCH = (Action.OVERHAULED, Action.SENSOR_REPLACED)
-# A COP loss smaller than this is within what heat meters can prove.
-_LEAST_COP_LOSS = 0.02
 
 
 @dataclass(slots=True)
@@ -502,9 +500,13 @@ class Assessor:
                 log=self.plant.maintenance,
                 version=twin.reference_version,
             )
-            found += own
-            if not any(finding.kind is FindingKind.SENSOR for finding in own):
-                found += self._cop_loss(twin, week, own, stop, prices)
+            found += bill.cop_findings(
+                own,
+                twin.reference,
+                week,
+                prices=prices,
+                version=twin.reference_version,
+            )
         recent = self._recent_ledger(stop)
         if len(recent):
             found += ledger.findings(recent, self.plant, stop)
@@ -529,106 +531,6 @@ class Assessor:
             if len(part) and part["time"].iloc[-1] > begin
         ]
         return _joined(parts) if parts else empty("ledger")
-
-    def _cop_loss(
-        self,
-        twin: _Twin,
-        week: pd.DataFrame,
-        own: Iterable[Finding],
-        stop: datetime,
-        prices: health.Prices,
-    ) -> list[Finding]:
-        """Say what the machine's COP has lost, and split it by component.
-
-        The bill, not the detector: it is only drawn up when a component has
-        been found, or the current model says so with confidence.
-        """
-        machine, reference, current = twin.device, twin.reference, twin.current
-        own = list(own)
-        if (
-            not isinstance(machine, Machine)
-            or reference is None
-            or current is None
-            or not isinstance(reference.physics, HeatPump)
-            or not isinstance(current.physics, HeatPump)
-            or any(finding.component == "machine" for finding in own)
-        ):
-            return []
-        judged = week[week["steady"].to_numpy(dtype=bool)]
-        asked = conditions(judged, reference)
-        asked["sink_heat_w"] = judged.get("sink_heat_w", math.nan)
-        asked = asked.dropna()
-        if len(asked) < 12 or not own:
-            return []
-        running = week["compressor_running"].fillna(0.0) * week["window_s"]
-        delivered = float((asked["sink_heat_w"].mean()) * running.sum()) / 7.0
-        loss = attribution.cop_loss(
-            reference.physics,
-            current.physics,
-            asked,
-            delivered_j_day=delivered,
-            electricity_price=prices.electricity_eur_j,
-            electricity_emission=prices.electricity_kg_j,
-        )
-        if isinstance(loss, Refusal):
-            return []
-        size = 1.0 - loss.cop / loss.reference_cop
-        if size < _LEAST_COP_LOSS:
-            return []
-        # The loss is as uncertain, relatively, as the largest of its causes.
-        widths = [
-            (finding.high - finding.low) / max(finding.size, 1e-9) / 2.0
-            for finding in own
-            if finding.size > 0.0
-        ]
-        half = size * min(max(widths, default=0.5), 1.0)
-        extra = delivered / loss.cop - delivered / loss.reference_cop
-        parts = {
-            str(component): {
-                "cop": part.cop,
-                "power_w": part.power_w,
-            }
-            for component, part in loss.parts.items()
-        }
-        worst = max(parts, key=lambda name: parts[name]["cop"])
-        cost = (
-            None
-            if prices.electricity_eur_j is None
-            else extra * prices.electricity_eur_j
-        )
-        emission = (
-            None if prices.electricity_kg_j is None else extra * prices.electricity_kg_j
-        )
-        money = "" if cost is None else f" It costs {cost:.2f} EUR a day."
-        return [
-            Finding(
-                unit=machine.id,
-                kind=FindingKind.COP_DEGRADATION,
-                component="machine",
-                since=min(finding.since for finding in own),
-                seen=stop,
-                size=size,
-                low=size - half,
-                high=size + half,
-                sentence=(
-                    f"{machine.id}: COP {loss.cop:.2f} where the machine as"
-                    f" commissioned would have {loss.reference_cop:.2f} at the same"
-                    f" heat and temperatures ({size:.1%} lost, most of it by the"
-                    f" {worst}).{money}"
-                ),
-                advice=f"Act on the finding of the {worst}; this one is its bill.",
-                cost_eur_day=cost,
-                energy_j_day=extra,
-                emission_kg_day=emission,
-                evidence={
-                    "reference_cop": loss.reference_cop,
-                    "cop": loss.cop,
-                    "parts": parts,
-                    "windows": loss.rows,
-                    "reference": twin.reference_version,
-                },
-            )
-        ]
 
     def _remember(self, finding: Finding) -> None:
         cases = self._cases.setdefault(finding.key, [])

@@ -803,6 +803,14 @@ _GLYCOL_DENSITY: Mapping[str, Array] = MappingProxyType(
         ),
     }
 )  # fmt: skip
+_COOLANT_LAWS: Mapping[str, tuple[tuple[float, ...], Mapping[str, Array]]] = (
+    MappingProxyType(
+        {
+            "heat_capacity": (_WATER_CP, _GLYCOL_CP),
+            "density": (_WATER_DENSITY, _GLYCOL_DENSITY),
+        }
+    )
+)
 _FREEZING: Mapping[str, tuple[float, ...]] = MappingProxyType(
     {
         "MEG": (0.000295580995, -30.61472215, -11.81987572, -186.2351404,
@@ -904,7 +912,7 @@ def heat_capacity(coolant: Coolant, temp: ArrayLike) -> Array:
     .. [1] I. H. Bell et al., Ind. Eng. Chem. Res. 53 (2014) 2498 (CoolProp);
        glycols after A. Melinder, Properties of Secondary Working Fluids, 2010.
     """
-    return _coolant_property(coolant, temp, _WATER_CP, _GLYCOL_CP)
+    return _coolant_property(coolant, temp, "heat_capacity")
 
 
 def density(coolant: Coolant, temp: ArrayLike) -> Array:
@@ -927,7 +935,7 @@ def density(coolant: Coolant, temp: ArrayLike) -> Array:
     FluidError
         If the coolant cannot be used; the text says why.
     """
-    return _coolant_property(coolant, temp, _WATER_DENSITY, _GLYCOL_DENSITY)
+    return _coolant_property(coolant, temp, "density")
 
 
 def heat_capacity_slope(coolant: Coolant, temp: ArrayLike) -> Array:
@@ -950,27 +958,32 @@ def heat_capacity_slope(coolant: Coolant, temp: ArrayLike) -> Array:
     FluidError
         If the coolant cannot be used; the text says why.
     """
-    return _coolant_property(coolant, temp, _WATER_CP, _GLYCOL_CP, slope=True)
+    return _coolant_property(coolant, temp, "heat_capacity", slope=True)
 
 
 def _coolant_property(
-    coolant: Coolant,
-    temp: ArrayLike,
-    water: tuple[float, ...],
-    glycol: Mapping[str, Array],
-    *,
-    slope: bool = False,
+    coolant: Coolant, temp: ArrayLike, quantity: str, *, slope: bool = False
 ) -> Array:
     t = np.asarray(temp, dtype=float)
-    frozen = freezing_point(coolant)
-    if coolant.mass_fraction == 0.0:
-        terms, middle, highest = np.array(water), 60.0, _WATER_MAX
-    else:
-        x = (coolant.mass_fraction - 0.3) / 0.3
-        terms = np.asarray(polynomial.polyval(x, glycol[coolant.kind].T), dtype=float)
-        middle, highest = 40.0, _GLYCOL_TEMP_MAX
-    if slope:
-        terms = polynomial.polyder(terms) / 60.0
+    frozen, highest, middle, terms = _coolant_terms(coolant, quantity, slope)
     value = np.asarray(polynomial.polyval((t - middle) / 60.0, terms), dtype=float)
     with np.errstate(invalid="ignore"):
         return np.where((t >= frozen) & (t <= highest), value, np.nan)
+
+
+@lru_cache(maxsize=256)
+def _coolant_terms(
+    coolant: Coolant, quantity: str, slope: bool
+) -> tuple[float, float, float, Array]:
+    """Return where a coolant is liquid, and its polynomial about a middle. [degC]."""
+    water, glycol = _COOLANT_LAWS[quantity]
+    frozen = freezing_point(coolant)
+    if coolant.mass_fraction == 0.0:
+        highest, middle, terms = _WATER_MAX, 60.0, np.array(water)
+    else:
+        x = (coolant.mass_fraction - 0.3) / 0.3
+        terms = np.asarray(polynomial.polyval(x, glycol[coolant.kind].T), dtype=float)
+        highest, middle = _GLYCOL_TEMP_MAX, 40.0
+    if slope:
+        terms = polynomial.polyder(terms) / 60.0
+    return frozen, highest, middle, terms

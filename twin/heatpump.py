@@ -83,9 +83,9 @@ PREDICTED: tuple[str, ...] = (
 
 # Exchangers that a machine may have on separate water, by the parameter that says
 # so; their conditions are an inlet temperature and a flow each.
-_SEPARATE: Mapping[str, tuple[str, int]] = {
-    "desuperheater": ("desuperheater_ua_w_k", cycle.Y_QDS),
-    "subcooler": ("subcooler_ua_w_k", cycle.Y_QSUB),
+_SEPARATE: Mapping[str, str] = {
+    "desuperheater": "desuperheater_ua_w_k",
+    "subcooler": "subcooler_ua_w_k",
 }
 
 # The columns that are one output of the cycle, and what is taken off it.
@@ -107,6 +107,8 @@ _DIRECT: Mapping[str, tuple[int, float]] = {
     "condenser_ua_w_k": (cycle.Y_UAC, 0.0),
     "isentropic_efficiency": (cycle.Y_ETAIS, 0.0),
     "volumetric_efficiency": (cycle.Y_ETAV, 0.0),
+    "desuperheater_heat_w": (cycle.Y_QDS, 0.0),
+    "subcooler_heat_w": (cycle.Y_QSUB, 0.0),
 }
 # Differences and quotients of two outputs.
 _DIFFERENCES = {
@@ -396,8 +398,21 @@ class HeatPump:
         ``flow * heat_capacity(mean temperature) * difference``.
         """
         question = self.question(conditions, given)
-        answer, reasons = self.answer(question, PREDICTED, options=options)
-        frame = pd.DataFrame(answer, index=conditions.index, columns=list(PREDICTED))
+        separate = [
+            name
+            for name, parameter in _SEPARATE.items()
+            if getattr(self.parameters, parameter) > 0.0
+        ]
+        names = [*PREDICTED, *(f"{name}_heat_w" for name in separate)]
+        answer, reasons = self.answer(question, names, options=options)
+        frame = pd.DataFrame(answer, index=conditions.index, columns=names)
+        for name in separate:
+            place = cycle.INPUTS.index(f"{name}_inlet_temp")
+            inlet = question.inputs[:, place] - fluids.ZERO_DEGC
+            heat = frame[f"{name}_heat_w"].to_numpy()
+            with np.errstate(invalid="ignore", divide="ignore"):
+                rise = heat / question.inputs[:, place + 1]
+            frame[f"{name}_outlet_temp_degc"] = inlet + np.where(heat == 0.0, 0.0, rise)
         frame["reason"] = reasons
         return frame
 
@@ -412,8 +427,9 @@ class HeatPump:
         Returns
         -------
         Question
-            It may be asked of every machine with the same liquids and rated
-            speed, so of all that :meth:`replace` makes of this one.
+            It may be asked of every machine with the same liquids, rated speed
+            and exchangers on separate water: of all that calibration makes of
+            this one by :meth:`replace`.
 
         Raises
         ------
@@ -429,13 +445,60 @@ class HeatPump:
                     f'conditions have no column "{name}"'
                     + (f'; is it "{near}"?' if near else "")
                 )
-        return self._put(
-            {
-                name: conditions[name].to_numpy(dtype=float)
-                for name in (*CONDITIONS, given)
-            },
-            given,
+        columns = {
+            name: conditions[name].to_numpy(dtype=float)
+            for name in (*CONDITIONS, given)
+        }
+        t_s, t_k = columns["source_inlet_temp_degc"], columns["sink_inlet_temp_degc"]
+        m_s, m_k = columns["source_flow_kg_s"], columns["sink_flow_kg_s"]
+        cp_s, cp_k = (
+            fluids.heat_capacity(self.source, t_s),
+            fluids.heat_capacity(self.sink, t_k),
         )
+        slope_s = fluids.heat_capacity_slope(self.source, t_s)
+        slope_k = fluids.heat_capacity_slope(self.sink, t_k)
+        mode, value = cycle.GIVEN_SPEED, columns[given]
+        if given == "compressor_speed_hz":
+            value = value / self.rated_speed_hz
+        elif given == "source_heat_w":
+            mode = cycle.GIVEN_SOURCE_HEAT
+        elif given == "sink_heat_w":
+            mode = cycle.GIVEN_SINK_HEAT
+        elif given == "source_outlet_temp_degc":
+            mode, fall = cycle.GIVEN_SOURCE_HEAT, t_s - value
+            value = m_s * (cp_s - 0.5 * slope_s * fall) * fall
+        else:
+            mode, rise = cycle.GIVEN_SINK_HEAT, value - t_k
+            value = m_k * (cp_k + 0.5 * slope_k * rise) * rise
+        inputs = np.column_stack(
+            [
+                t_s + fluids.ZERO_DEGC,
+                m_s,
+                t_k + fluids.ZERO_DEGC,
+                m_k,
+                value,
+                cp_s,
+                cp_k,
+                slope_s,
+                slope_k,
+            ]
+        )
+        inputs = np.hstack([inputs, self._separate(conditions, given)])
+        early = np.zeros(len(inputs), dtype=np.int8)
+        with np.errstate(invalid="ignore"):
+            for name, column in columns.items():
+                point = POINTS[name]
+                early[(column < point.low) | (column > point.high)] = Reason.IMPLAUSIBLE
+            early[(t_s < fluids.freezing_point(self.source)) & (early == 0)] = (
+                Reason.FROZEN
+            )
+            early[(t_k < fluids.freezing_point(self.sink)) & (early == 0)] = (
+                Reason.FROZEN
+            )
+            early[(m_s <= 0.0) | (m_k <= 0.0)] = Reason.NO_FLOW
+        for column in columns.values():
+            early[np.isnan(column)] = Reason.NO_INPUT
+        return Question(inputs, mode, early)
 
     def answer(
         self,
@@ -544,7 +607,7 @@ class HeatPump:
         columns = [*CONDITIONS, given]
         separate = [
             f"{name}_{what}"
-            for name, (parameter, _) in _SEPARATE.items()
+            for name, parameter in _SEPARATE.items()
             if getattr(self.parameters, parameter) > 0.0
             for what in ("inlet_temp_degc", "flow_kg_s")
         ]
@@ -625,63 +688,10 @@ class HeatPump:
             return outputs[:, a] / outputs[:, b]
         return outputs[:, cycle.Y_N] * self.rated_speed_hz
 
-    def _put(self, columns: Mapping[str, Array], given: str) -> Question:
-        """Turn conditions into the solver's rows, and refuse what it must not see."""
-        t_s, t_k = columns["source_inlet_temp_degc"], columns["sink_inlet_temp_degc"]
-        m_s, m_k = columns["source_flow_kg_s"], columns["sink_flow_kg_s"]
-        cp_s, cp_k = (
-            fluids.heat_capacity(self.source, t_s),
-            fluids.heat_capacity(self.sink, t_k),
-        )
-        slope_s = fluids.heat_capacity_slope(self.source, t_s)
-        slope_k = fluids.heat_capacity_slope(self.sink, t_k)
-        mode, value = cycle.GIVEN_SPEED, columns[given]
-        if given == "compressor_speed_hz":
-            value = value / self.rated_speed_hz
-        elif given == "source_heat_w":
-            mode = cycle.GIVEN_SOURCE_HEAT
-        elif given == "sink_heat_w":
-            mode = cycle.GIVEN_SINK_HEAT
-        elif given == "source_outlet_temp_degc":
-            mode, fall = cycle.GIVEN_SOURCE_HEAT, t_s - value
-            value = m_s * (cp_s - 0.5 * slope_s * fall) * fall
-        else:
-            mode, rise = cycle.GIVEN_SINK_HEAT, value - t_k
-            value = m_k * (cp_k + 0.5 * slope_k * rise) * rise
-        inputs = np.column_stack(
-            [
-                t_s + fluids.ZERO_DEGC,
-                m_s,
-                t_k + fluids.ZERO_DEGC,
-                m_k,
-                value,
-                cp_s,
-                cp_k,
-                slope_s,
-                slope_k,
-            ]
-        )
-        inputs = np.hstack([inputs, self._separate(conditions, given)])
-        early = np.zeros(len(inputs), dtype=np.int8)
-        with np.errstate(invalid="ignore"):
-            for name, column in columns.items():
-                point = POINTS[name]
-                early[(column < point.low) | (column > point.high)] = Reason.IMPLAUSIBLE
-            early[(t_s < fluids.freezing_point(self.source)) & (early == 0)] = (
-                Reason.FROZEN
-            )
-            early[(t_k < fluids.freezing_point(self.sink)) & (early == 0)] = (
-                Reason.FROZEN
-            )
-            early[(m_s <= 0.0) | (m_k <= 0.0)] = Reason.NO_FLOW
-        for column in columns.values():
-            early[np.isnan(column)] = Reason.NO_INPUT
-        return Question(inputs, mode, early)
-
     def _separate(self, conditions: pd.DataFrame, given: str) -> Array:
         """Return inlet and capacity flow of each exchanger on separate water."""
         answer = np.zeros((len(conditions), 2 * len(_SEPARATE)))
-        for place, (name, (parameter, _)) in enumerate(_SEPARATE.items()):
+        for place, (name, parameter) in enumerate(_SEPARATE.items()):
             if not getattr(self.parameters, parameter) > 0.0:
                 continue
             if given == "sink_outlet_temp_degc":

@@ -64,6 +64,40 @@ class _Twin:
     refusal: Refusal | None = None
     asked: datetime | None = None
     recalibrated: datetime | None = None
+    commissioned: datetime | None = None
+    score: Score = field(default_factory=lambda: Score())
+
+
+@dataclass(slots=True)
+class Score:
+    """How well the frozen reference has predicted power since it was made.
+
+    Over intervals in which the machine ran all the time, start-ups included.
+    """
+
+    rows: int = 0
+    measured: float = 0.0
+    error: float = 0.0
+    squares: float = 0.0
+
+    def add(self, measured: pd.Series[float], expected: pd.Series[float]) -> None:
+        """Take more intervals in; those without either value are left out."""
+        error = (expected - measured).dropna()
+        self.rows += len(error)
+        self.measured += float(measured[error.index].sum())
+        self.error += float(error.sum())
+        self.squares += float((error**2).sum())
+
+    def to_dict(self) -> dict[str, float]:
+        """Return CV(RMSE), NMBE (ASHRAE Guideline 14) [1] and the rows behind."""
+        if self.rows == 0 or self.measured <= 0.0:
+            return {"rows": 0}
+        mean = self.measured / self.rows
+        return {
+            "rows": self.rows,
+            "cv_rmse": math.sqrt(self.squares / self.rows) / mean,
+            "nmbe": self.error / self.measured,
+        }
 
 
 class Assessor:
@@ -98,7 +132,7 @@ class Assessor:
             twin.reference = Model.from_dict(known.model)
             twin.reference_version = known.version
             twin.minutes = float(known.provenance.get("minutes", twin.minutes))
-            twin.recalibrated = known.created
+            twin.recalibrated = twin.commissioned = known.created
             now = registry.active(unit, Role.CURRENT)
             if now is not None and now.created >= known.created:
                 twin.current = Model.from_dict(now.model)
@@ -142,6 +176,7 @@ class Assessor:
         accounts, hours = self._account(tables)
         self._ledger += accounts
         self._kpis += hours
+        self._score(tables)
         self._take_latest(tables, frames)
         self._find(stop)
         if self._ledger and len(self._ledger[-1]):
@@ -323,7 +358,7 @@ class Assessor:
         )
         twin.reference, twin.reference_version = model, record.version
         twin.current, twin.refusal = None, None
-        twin.minutes, twin.recalibrated = minutes, stop
+        twin.minutes, twin.recalibrated, twin.commissioned = minutes, stop, stop
         twin.raw = []
         # The reference period is judged too: it is the trend's beginning.
         twin.history = health.daily(
@@ -449,6 +484,20 @@ class Assessor:
                 }
             hours.append(kpi.hourly(machine, table, step=step))
         return accounts, hours
+
+    def _score(self, tables: Tables) -> None:
+        """Score the reference's prediction; a commissioning day is no test."""
+        for machine in self.plant.machines:
+            twin, table = self._twins[machine.id], tables.get(machine.id)
+            if twin.reference is None or table is None or twin.commissioned is None:
+                continue
+            ran = table[table["compressor_running"].to_numpy(dtype=float) > 0.999]
+            ran = ran[ran.index > pd.Timestamp(twin.commissioned)]
+            if len(ran) and "compressor_power_w" in ran:
+                expected = expect(ran, twin.reference)
+                twin.score.add(
+                    ran["compressor_power_w"], expected["expected_compressor_power_w"]
+                )
 
     def _physics(self, role: str) -> dict[str, HeatPump]:
         models = {unit: getattr(twin, role) for unit, twin in self._twins.items()}
@@ -621,6 +670,11 @@ class Assessor:
                 **totals(tables),
                 "judged_until": self.until,
                 "not_assessable": self.refusals(),
+                "power_prediction": {
+                    unit: twin.score.to_dict()
+                    for unit, twin in self._twins.items()
+                    if isinstance(twin.device, Machine)
+                },
                 **(summary or {}),
             },
             latest=self._latest,

@@ -88,6 +88,13 @@ def lines(results: Results, verdicts: Mapping[str, Any]) -> list[str]:
         if sums["spf"] is not None:
             heat = sums["sink_heat_j"] / _KWH
             told.append(f"{unit}: {heat:,.0f} kWh delivered, SPF {sums['spf']:.2f}")
+    for unit, score in results.summary.get("power_prediction", {}).items():
+        if score["rows"]:
+            told.append(
+                f"{unit}: its power after the reference period is predicted with"
+                f" CV(RMSE) {score['cv_rmse']:.2%}, NMBE {score['nmbe']:+.2%}"
+                f" over {score['rows']} intervals"
+            )
     told += [finding.sentence for finding in results.findings]
     if not results.findings:
         told.append("nothing found")

@@ -890,7 +890,7 @@ def from_nameplate(machine: Machine) -> HeatPump:
             f"{fluid.critical_temp - fluids.CRITICAL_MARGIN_K:.0f} degC, 6 K below its "
             "critical point"
         )
-    if not 0.3 <= efficiency <= 0.92:
+    if not 0.3 <= efficiency <= compressor.HIGHEST_EFFICIENCY:
         raise NameplateError(
             f"{where}: a COP of {plate.cop:.2f} between {t_si:g}/{t_so:g} and "
             f"{t_ki:g}/{t_ko:g} degC needs a compressor of {efficiency:.0%} isentropic "

@@ -26,7 +26,7 @@ from calibration.steady import windows as steady_windows
 from twin.exchanger import PlateExchanger, fit_conductance
 from twin.finding import Refusal
 from twin.fluids import density, heat_capacity
-from twin.heatpump import HeatPump, from_nameplate
+from twin.heatpump import HeatPump, Question, from_nameplate
 from twin.plant import Exchanger, Machine
 
 Matrix = NDArray[np.float64]
@@ -324,10 +324,14 @@ def _flow_law(
 
 
 class _Problem:
-    """Residuals of a set of windows and their derivatives, for least squares."""
+    """Residuals of a set of windows and their derivatives, for least squares.
+
+    The conditions are put once; every machine that ``pump`` may become is asked.
+    """
 
     def __init__(
         self,
+        pump: HeatPump,
         asked: pd.DataFrame,
         measured: pd.DataFrame,
         given: str,
@@ -335,18 +339,21 @@ class _Problem:
         sigma: Mapping[str, float],
     ) -> None:
         self.asked, self.given, self.outputs = asked, given, tuple(outputs)
-        self.y = np.column_stack(
-            [_level(name, measured[name].to_numpy(dtype=float)) for name in outputs]
+        self.question = pump.question(asked, given)
+        self.y = self._levels(
+            np.column_stack([measured[name].to_numpy(dtype=float) for name in outputs])
         )
         self.sigma = np.array([sigma[name] for name in outputs])
         self.known = np.isfinite(self.y)
         self.use = self.known.copy()
 
-    def predict(self, pump: HeatPump) -> Matrix:
-        found = pump.predict(self.asked, given=self.given)
+    def _levels(self, values: Matrix) -> Matrix:
         return np.column_stack(
-            [_level(name, found[name].to_numpy(dtype=float)) for name in self.outputs]
+            [_level(name, values[:, k]) for k, name in enumerate(self.outputs)]
         )
+
+    def predict(self, pump: HeatPump, question: Question | None = None) -> Matrix:
+        return self._levels(pump.answer(question or self.question, self.outputs)[0])
 
     def hold(self, pump: HeatPump) -> float:
         """Fix which windows count: those that are solved here. Return the rest."""
@@ -361,12 +368,10 @@ class _Problem:
 
     def jacobian(self, pump: HeatPump, names: Sequence[str]) -> Matrix:
         """Differentiate the levels: rows x outputs x parameters."""
-        raw = pump.sensitivities(self.asked, self.given, self.outputs, list(names))
-        raw = np.array(raw, dtype=float)
-        at = pump.predict(self.asked, given=self.given)
+        at, raw = pump.slopes(self.question, self.outputs, names)
         for k, name in enumerate(self.outputs):
             if _logarithmic(name):
-                raw[:, k, :] /= at[name].to_numpy(dtype=float)[:, None]
+                raw[:, k, :] /= at[:, k, None]
         return np.where(np.isfinite(raw), raw, 0.0)
 
     def effects(self, pump: HeatPump, names: Sequence[str]) -> Matrix:
@@ -380,21 +385,13 @@ class _Problem:
             else:
                 # A reading that is too high is a condition that was lower, so
                 # what physics makes of the reading is what the drift adds.
-                moved = self.asked.copy()
                 step = 0.01 if _logarithmic(name) else 0.1
-                if _logarithmic(name):
-                    moved[name] *= 1.0 + step
-                else:
-                    moved[name] += step
-                there = _Problem.predict(self._with(moved), pump)
-                column = -(there - base) / step
+                value = self.asked[name]
+                moved = value * (1.0 + step) if _logarithmic(name) else value + step
+                question = pump.question(self.asked.assign(**{name: moved}), self.given)
+                column = -(self.predict(pump, question) - base) / step
             columns.append(np.where(np.isfinite(column), column, 0.0))
         return np.stack(columns, axis=-1) if columns else np.zeros((*base.shape, 0))
-
-    def _with(self, asked: pd.DataFrame) -> _Problem:
-        twin = object.__new__(_Problem)
-        twin.asked, twin.given, twin.outputs = asked, self.given, self.outputs
-        return twin
 
 
 @dataclass(frozen=True, slots=True)
@@ -691,7 +688,7 @@ def fit_reference(
         span = used[f"{side}_inlet_temp_degc"] - used[f"{side}_outlet_temp_degc"]
         noise = np.sqrt(2.0) * _WATER.noise / max(float(span.abs().median()), 0.1)
         sigma["compressor_power_w"] = float(np.hypot(0.02, noise))
-    problem = _Problem(conditions(used, model), used, given, outputs, sigma)
+    problem = _Problem(pump, conditions(used, model), used, given, outputs, sigma)
     drifts = _drifts(machine, used, given)
     for law in laws:
         drifts[f"{law.side}_flow_kg_s"] = max(law.scatter, 0.02)
@@ -933,7 +930,12 @@ def _with_scatter(model: Model, chosen: pd.DataFrame) -> Model:
     pump = heat_pump(model)
     asked = conditions(chosen, model)
     problem = _Problem(
-        asked, chosen, model.given, model.outputs, dict.fromkeys(model.outputs, 1.0)
+        pump,
+        asked,
+        chosen,
+        model.given,
+        model.outputs,
+        dict.fromkeys(model.outputs, 1.0),
     )
     rest = problem.y - problem.predict(pump)
     day = pd.DatetimeIndex(chosen.index).floor("D")
@@ -1073,7 +1075,12 @@ def _with_tracked(model: Model, machine: Machine, used: pd.DataFrame) -> Model:
     pump = heat_pump(model)
     sample = _thin(used, 60)
     problem = _Problem(
-        conditions(sample, model), sample, model.given, model.outputs, _sigma(model)
+        pump,
+        conditions(sample, model),
+        sample,
+        model.given,
+        model.outputs,
+        _sigma(model),
     )
     problem.hold(pump)
     names = [
@@ -1185,7 +1192,12 @@ def fit_degradation(
             points=missing,
         )
     problem = _Problem(
-        conditions(used, reference), used, reference.given, outputs, _sigma(reference)
+        pump,
+        conditions(used, reference),
+        used,
+        reference.given,
+        outputs,
+        _sigma(reference),
     )
     unsolved = problem.hold(pump)
     if unsolved > 0.5:

@@ -220,6 +220,8 @@ def _injection(
     lineage = reference.with_(physics=undone)
     steady = _steady(held)
     before = expect(steady, reference.with_(correction=None))
+    # What was there before the fault belongs to neither.
+    base = fit_degradation(steady, reference, machine, most_rows=150)
     gates = []
     for name, ratio in INJECTED.items():
         if name not in reference.tracked:
@@ -242,8 +244,6 @@ def _injection(
                 if isinstance(found, Fit)
                 else np.nan
             )
-        # What was there before the fault belongs to neither.
-        base = fit_degradation(steady, reference, machine, most_rows=150)
         rest = (
             -np.log(base.model.degradation[name][0])
             if isinstance(base, Fit)
@@ -340,12 +340,26 @@ def judge(
     Verdict
         Accepted if every gate is passed; the reason is the first that is not.
     """
-    gates = _window_gates(windows, reference, machine)
     held = _last(windows)
     if held_out is None:
         held_out = (error_of(held, candidate.model), error_of(held, present))
+    early = _window_gates(windows, reference, machine)
+    return _judge(candidate, present, reference, held, machine, early, held_out, event)
+
+
+def _judge(
+    candidate: Fit,
+    present: Model,
+    reference: Model,
+    held: pd.DataFrame,
+    machine: Machine,
+    early: Iterable[Gate],
+    held_out: tuple[float, float],
+    event: bool,
+) -> Verdict:
     worse = held_out[0] / held_out[1] - 1.0 if held_out[1] > 0.0 else float("nan")
-    gates += [
+    gates = [
+        *early,
         _bounds(candidate.model),
         _step(candidate.model, present, event),
         Gate(
@@ -462,6 +476,4 @@ def recalibrate(
     # Where the error is at its noise anyway, five per cent of it is luck.
     floor = error_of(known, blind.model)
     held_out = (held_out[0], max(held_out[1], floor))
-    return judge(
-        fit, before, reference, windows, machine, held_out=held_out, event=bool(events)
-    )
+    return _judge(fit, before, reference, held, machine, early, held_out, bool(events))

@@ -402,24 +402,32 @@ def stuck(windows: pd.DataFrame, device: Machine | Exchanger) -> list[str]:
         Temperatures, pressures and powers whose window means were one and the
         same number for six hours of running.
     """
-    live = windows[~windows["why"].isin(["standstill", "no_data"])]
-    frozen = []
-    for name in sorted(device.points & set(live.columns)):
-        if not name.endswith(("_degc", "_pa", "_w")) or "setpoint" in name:
-            continue
-        values = live[name].dropna()
-        hours = float(live.loc[values.index, "window_s"].sum()) / 3600.0
-        # A probe that died yesterday must not hide behind the days before.
-        recent = (
-            values.iloc[-max(int(len(values) * 6.0 / hours), 6) :] if hours else values
-        )
-        spread = float(np.ptp(recent.to_numpy())) if len(recent) else 1.0
-        level = float(recent.abs().max()) if len(recent) else 0.0
-        if hours >= 6.0 and spread <= 1e-9 * max(level, 1.0):
-            if name.endswith("_w") and level < 1.0:
-                continue  # a pump that is off draws nothing
-            frozen.append(name)
-    return frozen
+    names = [
+        name
+        for name in sorted(device.points & set(windows.columns))
+        if name.endswith(("_degc", "_pa", "_w")) and "setpoint" not in name
+    ]
+    ran = ~windows["why"].isin(["standstill", "no_data"]).to_numpy(dtype=bool)
+    table = windows[names].to_numpy(dtype=float)[ran]
+    seconds = windows["window_s"].to_numpy(dtype=float)[ran]
+    return [
+        name
+        for name, column in zip(names, table.T, strict=True)
+        if _frozen(column, seconds, least=1.0 if name.endswith("_w") else 0.0)
+    ]
+
+
+def _frozen(column: Matrix, seconds: Matrix, least: float) -> bool:
+    """Tell whether six hours of readings are one number, of no less than a least."""
+    known = np.isfinite(column)
+    values, hours = column[known], float(seconds[known].sum()) / 3600.0
+    if hours < 6.0:
+        return False
+    # A probe that died yesterday must not hide behind the days before.
+    recent = values[-max(int(len(values) * 6.0 / hours), 6) :]
+    level = float(np.abs(recent).max())
+    # A pump that is off draws nothing.
+    return level >= least and float(np.ptp(recent)) <= 1e-9 * max(level, 1.0)
 
 
 def findings(

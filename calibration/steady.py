@@ -8,8 +8,10 @@ Times are event times and durations are seconds, never counts of rows.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -87,6 +89,10 @@ def _step(frame: pd.DataFrame) -> float:
     return float(np.median(spacing)) * 1e-9
 
 
+def _by_name(frame: pd.DataFrame) -> dict[str, Array]:
+    return dict(zip(frame.columns, frame.to_numpy(dtype=float).T, strict=True))
+
+
 def _means(frame: pd.DataFrame, width: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Return right-labelled means and the within-window drift, per second.
 
@@ -137,20 +143,20 @@ def running(frame: pd.DataFrame, machine: Machine) -> pd.Series:
     Series
         The state of each row. [1]
     """
-    state = pd.Series(np.nan, index=frame.index)
+    state = np.full(len(frame), np.nan)
     if "compressor_power_w" in frame:
-        power = frame["compressor_power_w"]
+        power = frame["compressor_power_w"].to_numpy(dtype=float)
         least = max(
             STANDSTILL_SHARE_OF_POWER * machine.nameplate.power_w,
             1.2 * machine.standby_power_w,
         )
-        state = (power > least).astype(float).where(power.notna())
+        state = np.where(np.isnan(power), np.nan, power > least)
     if "compressor_running" in frame:
-        said = frame["compressor_running"]
+        said = frame["compressor_running"].to_numpy(dtype=float)
         # A status bit can stick: where no power is drawn, nothing runs.
         drawn = (said > 0.5) & ~(state < 0.5)
-        state = drawn.astype(float).where(said.notna(), state)
-    return state
+        state = np.where(np.isnan(said), state, drawn)
+    return pd.Series(state, index=frame.index)
 
 
 def _since(flag: NDArray[np.bool_], ns: NDArray[np.int64], gap: float) -> Array:
@@ -162,32 +168,35 @@ def _since(flag: NDArray[np.bool_], ns: NDArray[np.int64], gap: float) -> Array:
     return np.where(flag, (ns - np.maximum.accumulate(begins)) * 1e-9, 0.0)
 
 
-def _measured(kind: Kind) -> set[str]:
-    return {p.name for p in POINTS.values() if kind in p.kinds} - {
-        p.name for p in POINTS.values() if p.origin is Origin.DERIVED
-    }
+@cache
+def _measured(kind: Kind) -> frozenset[str]:
+    return frozenset(
+        p.name
+        for p in POINTS.values()
+        if kind in p.kinds and p.origin is not Origin.DERIVED
+    )
 
 
 def _quiet(
-    means: pd.DataFrame,
-    drift: pd.DataFrame,
-    inputs: dict[str, float],
-    temps: dict[str, float],
+    ns: NDArray[np.int64],
+    means: Mapping[str, Array],
+    drift: Mapping[str, Array],
+    inputs: Mapping[str, float],
+    temps: Mapping[str, float],
     width: float,
     limits: Limits,
 ) -> NDArray[np.bool_]:
     """Return where no input stepped lately and no temperature drifts."""
-    ns = _nanoseconds(means.index)
     apart = np.concatenate([[np.inf], np.diff(ns) * 1e-9])
     adjacent = apart <= 1.5 * width
-    stepped = np.zeros(len(means), dtype=bool)
+    stepped = np.zeros(len(ns), dtype=bool)
     # A window much longer than the settling averages a step, or a hunting
     # controller, together with the answer to it: there only the drift counts.
     short = width < 2.0 * limits.settle
     for name, limit in inputs.items() if short else ():
-        value = means[name].to_numpy(dtype=float)
+        value = means[name]
         change = np.abs(np.diff(value, prepend=np.nan))
-        inside = np.abs(drift[name].to_numpy(dtype=float)) * width / 2.0
+        inside = np.abs(drift[name]) * width / 2.0
         scale = np.ones_like(value) if name.endswith("_degc") else np.abs(value)
         worst = np.fmax(np.where(adjacent, change, 0.0), inside)
         with np.errstate(invalid="ignore"):
@@ -197,10 +206,10 @@ def _quiet(
     last = np.maximum.accumulate(np.where(stepped, ns, np.iinfo(np.int64).min // 2))
     wait = max(limits.settle, 2.0 * width - 1.0)
     settled = ~stepped & ((ns - last) * 1e-9 >= wait)
-    calm = np.ones(len(means), dtype=bool)
+    calm = np.ones(len(ns), dtype=bool)
     for name, limit in temps.items():
-        slope = np.abs(drift[name].to_numpy(dtype=float))
-        value = means[name].to_numpy(dtype=float)
+        slope = np.abs(drift[name])
+        value = means[name]
         between = np.abs(np.diff(value, prepend=np.nan)) / width
         # One sample per window has no inside: the step from the last one stands in.
         slope = np.where(np.isnan(slope), np.where(adjacent, between, 0.0), slope)
@@ -258,24 +267,25 @@ def windows(
             steady=np.zeros(0, dtype=bool),
             why=np.zeros(0, dtype=str),
         )
-    means, drift = _means(raw, width)
-    label = _nanoseconds(means.index)
+    table, drift = _means(raw, width)
+    means = _by_name(table)
+    label = _nanoseconds(table.index)
     ns = _nanoseconds(raw.index)
     count = np.bincount(np.searchsorted(label, ns)).astype(float)
     full = max(width_s / step, 1.0) if np.isfinite(step) and step > 0 else 1.0
 
-    why = np.full(len(means), Why.STEADY.value, dtype=object)
+    why = np.full(len(table), Why.STEADY.value, dtype=object)
 
     def refuse(where: NDArray[np.bool_], reason: Why) -> None:
         why[np.asarray(where) & (why == Why.STEADY.value)] = reason.value
 
     if isinstance(device, Machine):
-        window = derive(means, device)
+        window = derive(table, device)
         state = raw["compressor_running"].to_numpy(dtype=float)
         on = state > 0.5
         ran = _since(on, ns, max(3.0 * step, width_s) if np.isfinite(step) else width_s)
         last = np.searchsorted(ns, label, side="right") - 1
-        always = means["compressor_running"].to_numpy(dtype=float)
+        always = means["compressor_running"]
         refuse(np.isnan(always), Why.NO_DATA)
         refuse(always < 1e-9, Why.STANDSTILL)
         refuse(always < 1.0 - 1e-9, Why.STARTING)
@@ -298,7 +308,7 @@ def windows(
         heats: tuple[str, ...] = ("source_heat_w", "sink_heat_w")
         rated = device.nameplate.sink_heat_w
     else:
-        window = derive_exchanger(means, device)
+        window = derive_exchanger(table, device)
         inputs = {
             "hot_flow_m3_s": limits.flow_step,
             "cold_flow_m3_s": limits.flow_step,
@@ -316,7 +326,10 @@ def windows(
     temps = {
         name: limits.temp_slope for side in sides for name in side if name in means
     }
-    refuse(~_quiet(means, drift, inputs, temps, width_s, limits), Why.CHANGING)
+    refuse(
+        ~_quiet(label, means, _by_name(drift), inputs, temps, width_s, limits),
+        Why.CHANGING,
+    )
     if heats[0] in window:
         heat = window[heats[0]].to_numpy(dtype=float)
         for name in heats[1:]:
@@ -327,7 +340,7 @@ def windows(
                 refuse(heat < limits.load * rated, Why.SMALL_LOAD)
     for warm, cool in sides:
         if warm in means and cool in means:
-            difference = np.abs((means[warm] - means[cool]).to_numpy(dtype=float))
+            difference = np.abs(means[warm] - means[cool])
             with np.errstate(invalid="ignore"):
                 refuse(difference < limits.difference, Why.SMALL_DIFFERENCE)
     reasons = why.astype(str)

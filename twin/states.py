@@ -86,9 +86,8 @@ def derive(
     """
     p = parameters or TYPICAL
     names = machine.points or frozenset(frame.columns)
-    result = frame.copy()
-    n = len(frame)
-    nothing = np.full(n, np.nan)
+    filled: dict[str, Array] = {}
+    nothing = np.full(len(frame), np.nan)
 
     def column(name: str) -> Array:
         if name not in frame.columns:
@@ -101,7 +100,7 @@ def derive(
     power = column("compressor_power_w")
     if "compressor_power_w" not in names:
         power = np.where(np.isnan(power), counted("compressor_energy_j"), power)
-        result["compressor_power_w"] = power
+        filled["compressor_power_w"] = power
     t_si, t_so = column("source_inlet_temp_degc"), column("source_outlet_temp_degc")
     t_ki, t_ko = column("sink_inlet_temp_degc"), column("sink_outlet_temp_degc")
     source_flow = _mass_flow(machine.source, column("source_flow_m3_s"), t_si)
@@ -147,10 +146,29 @@ def derive(
         machine, p, names, column, running,
         (t_si, t_so, t_ki, t_ko), source_heat, sink_heat, power,
     )  # fmt: skip
-    for name in _DERIVED_HP:
-        values = derived.get(name, nothing)
-        result[name] = np.where(np.isfinite(values), values, np.nan)
-    return result
+    return _with(frame, filled | _finite(derived, _DERIVED_HP, nothing))
+
+
+def _finite(
+    derived: Mapping[str, Array], names: Iterable[str], nothing: Array
+) -> dict[str, Array]:
+    found = ((name, derived.get(name, nothing)) for name in names)
+    return {name: np.where(np.isfinite(x), x, np.nan) for name, x in found}
+
+
+def _with(frame: pd.DataFrame, columns: Mapping[str, Array]) -> pd.DataFrame:
+    """Set columns of a frame, all at once: one by one costs a copy of its index."""
+    names = list(columns)
+    new = pd.DataFrame(
+        np.column_stack([columns[name] for name in names]),
+        index=frame.index,
+        columns=names,
+    )
+    old = frame.columns.isin(names)
+    if not old.any():
+        return pd.concat([frame, new], axis=1)
+    order = [*frame.columns, *(name for name in names if name not in frame.columns)]
+    return pd.concat([frame.loc[:, ~old], new], axis=1)[order]
 
 
 def running(frame: pd.DataFrame, machine: Machine) -> pd.Series[bool]:
@@ -410,7 +428,6 @@ def derive_exchanger(frame: pd.DataFrame, exchanger: Exchanger) -> pd.DataFrame:
         within what probes lie, or temperatures cross. [W, W/K, 1]
     """
     names = exchanger.points or frozenset(frame.columns)
-    result = frame.copy()
     nothing = np.full(len(frame), np.nan)
 
     def column(name: str) -> Array:
@@ -453,10 +470,7 @@ def derive_exchanger(frame: pd.DataFrame, exchanger: Exchanger) -> pd.DataFrame:
                 good & both, (hot - cold) / (0.5 * (hot + cold)), np.nan
             ),
         }
-    for name in _DERIVED_HX:
-        values = derived.get(name, nothing)
-        result[name] = np.where(np.isfinite(values), values, np.nan)
-    return result
+    return _with(frame, _finite(derived, _DERIVED_HX, nothing))
 
 
 def derive_rejector(frame: pd.DataFrame, rejector: Rejector) -> pd.DataFrame:

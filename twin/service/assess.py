@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from calibration import bill, correction, fit, gates, health, steady
@@ -165,14 +166,15 @@ class Assessor:
         """
         start = stop - DAY
         judged: set[str] = set()
+        today: dict[str, pd.DataFrame] = {}
         for unit, twin in self._twins.items():
             frame = frames.get(unit)
             if frame is None or frame.empty:
                 continue
-            self._advance(twin, frame, start, stop)
+            today[unit] = self._advance(twin, frame, start, stop)
             if twin.reference is not None and self._has_news(twin, start):
                 judged.add(unit)
-        tables = self._interval_tables(frames, start)
+        tables = self._interval_tables(frames, start, today)
         accounts, hours = self._account(tables)
         self._ledger += accounts
         self._kpis += hours
@@ -243,7 +245,8 @@ class Assessor:
 
     def _advance(
         self, twin: _Twin, frame: pd.DataFrame, start: datetime, stop: datetime
-    ) -> None:
+    ) -> pd.DataFrame:
+        """Move one twin by a day, and return the day's windows."""
         self._maybe_new_epoch(twin, start, stop)
         if twin.reference is None:
             self._remember_raw(twin, frame, start)
@@ -263,6 +266,7 @@ class Assessor:
             since = twin.recalibrated or stop
             if stop - since >= self.plant.schedule.every:
                 self._recalibrate(twin, twin.device, stop)
+        return today
 
     def _windows(
         self, twin: _Twin, frame: pd.DataFrame, start: datetime
@@ -417,14 +421,22 @@ class Assessor:
     # --- the plant, interval by interval -------------------------------------
 
     def _interval_tables(
-        self, frames: Frames, start: datetime
+        self, frames: Frames, start: datetime, windows: Tables | None = None
     ) -> dict[str, pd.DataFrame]:
-        """Average every unit over the ledger's intervals, and derive."""
+        """Average every unit over the ledger's intervals, and derive.
+
+        ``windows`` that happen to be as long as the intervals are taken as they are.
+        """
         minutes = self._step(frames).total_seconds() / 60.0
         tables: dict[str, pd.DataFrame] = {}
         for unit, twin in self._twins.items():
             frame = frames.get(unit)
-            if frame is not None and len(frame):
+            if frame is None or frame.empty:
+                continue
+            ready = (windows or {}).get(unit)
+            if ready is not None and (ready["window_s"] == 60.0 * minutes).all():
+                tables[unit] = ready
+            else:
                 tables[unit] = steady.windows(frame, twin.device, minutes)
         rejectors = {rejector.id: rejector for rejector in self.plant.rejectors}
         for unit, frame in frames.items():
@@ -445,8 +457,8 @@ class Assessor:
         widest = INTERVAL.total_seconds()
         for frame in frames.values():
             if len(frame) > 2:
-                spacing = frame.index.to_series().diff().dt.total_seconds()
-                widest = max(widest, float(spacing.median()))
+                ns = pd.DatetimeIndex(frame.index).as_unit("ns").asi8
+                widest = max(widest, float(np.median(np.diff(ns))) / 1e9)
         minutes = math.ceil(widest / 60.0 - 1e-6)
         # An interval that does not divide the day would straddle midnight.
         divisors = (10, 12, 15, 20, 30, 60, 120, 180, 240, 360, 720, 1440)
@@ -510,14 +522,18 @@ class Assessor:
     def _take_latest(self, tables: Tables, frames: Frames) -> None:
         for unit, frame in {**frames, **tables}.items():
             into = self._latest.setdefault(unit, {})
-            for name in frame.columns:
-                if frame[name].dtype != float:
-                    continue
-                known = frame[name].dropna()
-                if len(known):
+            if frame.empty:
+                continue
+            numbers = frame.select_dtypes("float64")
+            values = numbers.to_numpy()
+            known = ~np.isnan(values)
+            last = len(values) - 1 - known[::-1].argmax(axis=0)
+            for column, name in enumerate(numbers.columns):
+                row = last[column]
+                if known[row, column]:
                     into[name] = (
-                        float(known.iloc[-1]),
-                        known.index[-1].to_pydatetime(),
+                        float(values[row, column]),
+                        numbers.index[row].to_pydatetime(),
                     )
 
     # --- findings ------------------------------------------------------------

@@ -58,7 +58,7 @@ class Nameplate:
 
     @property
     def cop(self) -> float:
-        """Heating COP that the nameplate claims. [1]"""
+        """Heating COP that the nameplate claims. [1]."""
         return self.sink_heat_w / self.power_w
 
 

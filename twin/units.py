@@ -31,7 +31,7 @@ _SPELLING = {
     "F": "degF",
     "K": "kelvin",
     "bool": "dimensionless",
-    "rpm": "revolution / minute",
+    "rpm": "1 / minute",
     "Hz": "1 / second",
     "kHz": "1000 / second",
     "m3/h": "meter**3 / hour",
@@ -87,8 +87,6 @@ def _registry() -> pint.UnitRegistry[float]:
 
     registry: pint.UnitRegistry[float] = pint.UnitRegistry()
     registry.define("EUR = [currency]")
-    registry.define("revolution_per_second = 1 / second")
-    registry.define("revolution = 1")
     return registry
 
 

@@ -335,6 +335,33 @@ def demo(
         stop(UNREACHABLE, f"hptwin demo: port {port}: {error}; try --port 0")
 
 
+@app.command()
+def plot(
+    unit: Annotated[
+        str, typer.Argument(help="Which heat pump; the first one by default.")
+    ] = "",
+    config: ConfigFile = DEFAULT_CONFIG,
+    out_dir: Annotated[
+        Path, typer.Option("--out", help="Where the three SVG files are written.")
+    ] = Path("plots"),
+) -> None:
+    """Draw a machine by its nameplate: T over Q, p over h, and its map."""
+    from twin.heatpump import from_nameplate
+    from twin.points import nearest
+    from twin.service.plot import PlotError, draw
+
+    machines = {machine.id: machine for machine in load_config(config).plant.machines}
+    name = unit or next(iter(machines))
+    if name not in machines:
+        near = nearest(name, list(machines)) or ", ".join(machines)
+        stop(USAGE, f'hptwin plot: "{name}" is no heat pump of this plant; try {near}')
+    try:
+        for path in draw(from_nameplate(machines[name]), out_dir):
+            out(str(path))
+    except (PlotError, ValueError) as error:
+        stop(PROBLEMS, f"hptwin plot: {error}")
+
+
 alarms_app = typer.Typer(help="The alarms of the service.", no_args_is_help=True)
 app.add_typer(alarms_app, name="alarms")
 
@@ -433,7 +460,10 @@ def bench_physics(
     """Measure the cycle's speed, or its agreement with solved points."""
     from twin.service.bench import physics
 
-    found = physics.run(reference)
+    try:
+        found = physics.run(reference)
+    except (physics.ReferenceTableError, OSError) as error:
+        stop(USAGE, f"hptwin bench physics: {error}")
     if json:
         out_json(found)
     else:

@@ -129,7 +129,11 @@ class Demo:
         config = self._wired(load(file, {}), port)
         self._connection = replace(config.mqtt, client_id="hptwin-demo-plant")
         self.service = Service(
-            config, clock=self._clock, judge_every=1.0, deliver_every=5.0
+            config,
+            clock=self._clock,
+            judge_every=1.0,
+            deliver_every=5.0,
+            silence=3 * STEP,
         )
         self.service.start()
         self._stack.callback(self.service.stop)

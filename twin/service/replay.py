@@ -54,8 +54,9 @@ def last_midnight(time: datetime) -> datetime:
 def between(frame: pd.DataFrame, start: datetime, stop: datetime) -> pd.DataFrame:
     """Return the rows whose intervals end after ``start`` and not after ``stop``."""
     times = frame.index
-    left = times.searchsorted(pd.Timestamp(start), side="right")
-    right = times.searchsorted(pd.Timestamp(stop), side="right")
+    # An archive counts in ms, a clock in smaller parts.
+    left = times.searchsorted(pd.Timestamp(start).floor("ms"), side="right")
+    right = times.searchsorted(pd.Timestamp(stop).floor("ms"), side="right")
     return frame.iloc[left:right]
 
 

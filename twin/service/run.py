@@ -94,6 +94,8 @@ class Service:
         What time it is, aware; the demo's runs faster than the wall's.
     judge_every, deliver_every : float
         Seconds between two looks, and between two rounds of delivery. [s]
+    silence : timedelta
+        Age of a unit's newest reading from which it is stale and silent.
     """
 
     def __init__(
@@ -103,10 +105,11 @@ class Service:
         clock: Callable[[], datetime] = utc_now,
         judge_every: float = 60.0,
         deliver_every: float = 30.0,
+        silence: timedelta = SILENCE,
     ) -> None:
         self.config = config
         self.plant = config.plant
-        self._clock = clock
+        self._clock, self._silence = clock, silence
         self._judge_every, self._deliver_every = judge_every, deliver_every
         self._stack = contextlib.ExitStack()
         self._judging = threading.Lock()
@@ -168,6 +171,7 @@ class Service:
             deaths=self.deaths,
             clock=self._clock,
             timezone=self.plant.timezone,
+            stale_after=self._silence,
         )
         self.page = Server(app, config.web.host, config.web.port)
         self.page.start()
@@ -371,7 +375,9 @@ class Service:
             times = [when for _, when in points.values()]
             if times:
                 newest[unit] = max(times)
-        quiet = {unit: when for unit, when in newest.items() if now - when > SILENCE}
+        quiet = {
+            unit: when for unit, when in newest.items() if now - when > self._silence
+        }
         if not quiet:
             return []
         if len(quiet) == len(newest) and len(newest) > 1:

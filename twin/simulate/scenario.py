@@ -278,7 +278,7 @@ def _demo(days: int, seed: int) -> Scenario:
             Fault(unit="hp2", kind=FaultKind.OVERRIDE, start=day(100), end=day(103)),
             # a network returns too hot to everybody
             *(
-                Fault(unit=unit, kind=FaultKind.SINK_HOT, start=day(108), size=14.0,
+                Fault(unit=unit, kind=FaultKind.SINK_HOT, start=day(108), size=18.0,
                       end=day(110))
                 for unit in ("hp1", "hp2")
             ),

@@ -137,11 +137,11 @@ class Correction:
         inside = self.inside(conditions)
         unit = np.where(inside[:, None], self._scaled(conditions), 0.0)
         terms = _terms(unit)
-        result = pd.DataFrame({"extrapolating": ~inside}, index=conditions.index)
+        columns: dict[str, Matrix | NDArray[np.bool_]] = {"extrapolating": ~inside}
         for name, weights in self.weights.items():
             raw = np.clip(terms @ np.asarray(weights), -CAP, CAP)
-            result[name] = 1.0 + np.where(inside, raw, 0.0)
-        return result
+            columns[name] = 1.0 + np.where(inside, raw, 0.0)
+        return pd.DataFrame(columns, index=conditions.index)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that JSON can hold."""

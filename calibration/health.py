@@ -495,8 +495,10 @@ def _holding(finding: Finding, held: Sequence[str]) -> Finding:
 def _series(
     rows: pd.DataFrame, now: datetime, stale: timedelta = _STALE
 ) -> pd.DataFrame | None:
-    known = rows.dropna(subset=["value"]).sort_values("time", kind="stable")
-    known = known[known["time"] <= pd.Timestamp(now)]
+    told = rows["value"].notna() & (rows["time"] <= pd.Timestamp(now))
+    known = rows[told.to_numpy()]
+    if not known["time"].is_monotonic_increasing:
+        known = known.sort_values("time", kind="stable")
     if not len(known) or pd.Timestamp(now) - known["time"].iloc[-1] > stale:
         return None
     return known

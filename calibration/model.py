@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from calibration.correction import Correction
 from calibration.registry import Role
 from twin.exchanger import PlateExchanger
-from twin.heatpump import HeatPump
+from twin.heatpump import CONDITIONS, PREDICTED, HeatPump
 from twin.plant import Coolant
 from twin.points import EXPECTED
 
@@ -254,23 +254,20 @@ def conditions(windows: pd.DataFrame, model: Model) -> pd.DataFrame:
         Inlet temperatures, mass flows and :attr:`Model.given`; NaN where one
         is not known.
     """
-    columns = (
-        "source_inlet_temp_degc",
-        "sink_inlet_temp_degc",
-        "source_flow_kg_s",
-        "sink_flow_kg_s",
-        model.given,
-    )
+    return pd.DataFrame(_conditions(windows, model), index=windows.index)
+
+
+def _conditions(windows: pd.DataFrame, model: Model) -> dict[str, NDArray[np.float64]]:
     laws = {f"{law.side}_flow_kg_s": law for law in model.flows}
     result = {}
-    for name in columns:
+    for name in (*CONDITIONS, model.given):
         if name in laws:
             result[name] = laws[name](windows)
         elif name in windows:
             result[name] = windows[name].to_numpy(dtype=float)
         else:
             result[name] = np.full(len(windows), np.nan)
-    return pd.DataFrame(result, index=windows.index)
+    return result
 
 
 def familiar(
@@ -294,13 +291,13 @@ def familiar(
     ndarray of bool
         False as well where a condition is missing.
     """
-    asked = conditions(windows, model)
-    near = np.ones(len(asked), dtype=bool)
+    asked = _conditions(windows, model)
+    near = np.ones(len(windows), dtype=bool)
     for name, (low, high) in model.range.items():
         if name not in asked:
             continue
         margin = kelvin if name.endswith("_degc") else share * max(abs(low), abs(high))
-        value = asked[name].to_numpy(dtype=float)
+        value = asked[name]
         with np.errstate(invalid="ignore"):
             near &= (value >= low - margin) & (value <= high + margin)
     return near
@@ -326,26 +323,40 @@ def expect(windows: pd.DataFrame, model: Model) -> pd.DataFrame:
     if not isinstance(model.physics, HeatPump):
         predicted = model.physics.predict(windows)
         return predicted.select_dtypes("number").add_prefix(EXPECTED)
-    asked = conditions(windows, model)
+    asked = _conditions(windows, model)
     if "compressor_running" in windows:
         standing = windows["compressor_running"].to_numpy(dtype=float) <= 0.5
-        asked.loc[standing, :] = np.nan
-    predicted = model.physics.predict(asked, given=model.given).drop(columns="reason")
+        asked = {name: np.where(standing, np.nan, x) for name, x in asked.items()}
+    frame = pd.DataFrame(asked, index=windows.index)
+    pump = model.physics
+    answer, _ = pump.answer(pump.question(frame, model.given), PREDICTED)
+    predicted = {name: answer[:, k] for k, name in enumerate(PREDICTED)}
     extrapolating = np.zeros(len(windows), dtype=bool)
     if model.correction is not None:
-        factors = model.correction.factors(asked)
+        factors = model.correction.factors(frame)
         extrapolating = factors["extrapolating"].to_numpy(dtype=bool)
-        predicted = corrected(predicted, asked, factors)
-    return predicted.add_prefix(EXPECTED).assign(extrapolating=extrapolating)
+        kept = {
+            name: factors[name].to_numpy(dtype=float)
+            for name in model.correction.weights
+        }
+        predicted = _corrected(predicted, asked, kept)
+    return pd.DataFrame(
+        np.column_stack(list(predicted.values())),
+        index=windows.index,
+        columns=[f"{EXPECTED}{name}" for name in predicted],
+    ).assign(extrapolating=extrapolating)
 
 
-def corrected(
-    predicted: pd.DataFrame, asked: pd.DataFrame, factors: pd.DataFrame
-) -> pd.DataFrame:
+def _corrected(
+    predicted: Mapping[str, NDArray[np.float64]],
+    asked: Mapping[str, NDArray[np.float64]],
+    factors: Mapping[str, NDArray[np.float64]],
+) -> dict[str, NDArray[np.float64]]:
     """Apply the correction's factors, and what follows from power and heats."""
-    result = predicted.copy()
-    for name in factors.columns.intersection(predicted.columns):
-        result[name] = predicted[name] * factors[name]
+    result = dict(predicted)
+    for name, factor in factors.items():
+        if name in predicted:
+            result[name] = predicted[name] * factor
     # The liquids' outlets follow their heats; the coefficients of performance both.
     for side in ("source", "sink"):
         heat = f"{side}_heat_w"
@@ -353,6 +364,7 @@ def corrected(
             inlet = asked[f"{side}_inlet_temp_degc"]
             change = predicted[f"{side}_outlet_temp_degc"] - inlet
             result[f"{side}_outlet_temp_degc"] = inlet + change * factors[heat]
-    result["cop"] = result["sink_heat_w"] / result["compressor_power_w"]
-    result["cooling_cop"] = result["source_heat_w"] / result["compressor_power_w"]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        result["cop"] = result["sink_heat_w"] / result["compressor_power_w"]
+        result["cooling_cop"] = result["source_heat_w"] / result["compressor_power_w"]
     return result

@@ -175,10 +175,11 @@ class Assessor:
             if twin.reference is not None and self._has_news(twin, start):
                 judged.add(unit)
         tables = self._interval_tables(frames, start, today)
-        accounts, hours = self._account(tables)
+        healthy = self._healthy(tables)
+        accounts, hours = self._account(tables, healthy)
         self._ledger += accounts
         self._kpis += hours
-        self._score(tables)
+        self._score(tables, healthy)
         self._take_latest(tables, frames)
         self._find(stop)
         if self._ledger and len(self._ledger[-1]):
@@ -211,7 +212,7 @@ class Assessor:
         """
         start = self.until or now - DAY
         tables = self._interval_tables(frames, start)
-        accounts, hours = self._account(tables)
+        accounts, hours = self._account(tables, self._healthy(tables))
         self._take_latest(tables, frames)
         results = self.results(now, data_quality=data_quality)
         return replace(
@@ -464,7 +465,19 @@ class Assessor:
         divisors = (10, 12, 15, 20, 30, 60, 120, 180, 240, 360, 720, 1440)
         return timedelta(minutes=next(d for d in divisors if d >= min(minutes, 1440)))
 
-    def _account(self, tables: Tables) -> tuple[list[pd.DataFrame], list[pd.DataFrame]]:
+    def _healthy(self, tables: Tables) -> dict[str, pd.DataFrame]:
+        """Return what each machine as commissioned would have shown."""
+        return {
+            unit: expect(tables[unit], twin.reference)
+            for unit, twin in self._twins.items()
+            if isinstance(twin.device, Machine)
+            and twin.reference is not None
+            and len(tables.get(unit, ()))
+        }
+
+    def _account(
+        self, tables: Tables, healthy: Tables
+    ) -> tuple[list[pd.DataFrame], list[pd.DataFrame]]:
         """Return the ledger's and the key figures' rows, as parts."""
         accounts: list[pd.DataFrame] = []
         hours: list[pd.DataFrame] = []
@@ -479,14 +492,13 @@ class Assessor:
             if table is None or table.empty:
                 continue
             twin = self._twins[machine.id]
-            if twin.reference is not None:
-                expected = expect(table, twin.current or twin.reference)
-                healthy = expected
-                if twin.current is not None:
-                    healthy = expect(table, twin.reference)
+            if machine.id in healthy:
+                clean = healthy[machine.id]
+                now = twin.current
+                expected = clean if now is None else expect(table, now)
                 table = table.assign(
                     expected_cop=expected["expected_cop"],
-                    reference_cop=healthy["expected_cop"],
+                    reference_cop=clean["expected_cop"],
                 )
                 last = expected[_shown(expected)].dropna(how="all").tail(1)
                 self._expected[machine.id] = {
@@ -497,18 +509,18 @@ class Assessor:
             hours.append(kpi.hourly(machine, table, step=step))
         return accounts, hours
 
-    def _score(self, tables: Tables) -> None:
+    def _score(self, tables: Tables, healthy: Tables) -> None:
         """Score the reference's prediction; a commissioning day is no test."""
         for machine in self.plant.machines:
             twin, table = self._twins[machine.id], tables.get(machine.id)
-            if twin.reference is None or table is None or twin.commissioned is None:
+            if machine.id not in healthy or table is None or twin.commissioned is None:
                 continue
-            ran = table[table["compressor_running"].to_numpy(dtype=float) > 0.999]
-            ran = ran[ran.index > pd.Timestamp(twin.commissioned)]
-            if len(ran) and "compressor_power_w" in ran:
-                expected = expect(ran, twin.reference)
+            ran = table["compressor_running"].to_numpy(dtype=float) > 0.999
+            ran &= table.index > pd.Timestamp(twin.commissioned)
+            if ran.any() and "compressor_power_w" in table:
                 twin.score.add(
-                    ran["compressor_power_w"], expected["expected_compressor_power_w"]
+                    table["compressor_power_w"][ran],
+                    healthy[machine.id]["expected_compressor_power_w"][ran],
                 )
 
     def _physics(self, role: str) -> dict[str, HeatPump]:

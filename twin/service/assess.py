@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ from twin import kpi, ledger
 from twin.finding import Finding, Refusal
 from twin.heatpump import HeatPump
 from twin.plant import Action, Exchanger, Machine, Plant
-from twin.service.results import Results, empty
+from twin.service.results import Results, empty, to_json
 from twin.states import derive_rejector
 
 if TYPE_CHECKING:
@@ -118,9 +118,10 @@ class Assessor:
         self.until: datetime | None = None
         devices: tuple[Machine | Exchanger, ...] = (*plant.machines, *plant.exchangers)
         self._twins = {device.id: _Twin(device) for device in devices}
-        self._config = hashlib.sha256(repr(plant).encode()).hexdigest()
+        self._config = _digest(plant)
         self._kpis: list[pd.DataFrame] = []
         self._ledger: list[pd.DataFrame] = []
+        self._recent = empty("ledger")
         self._cases: dict[str, list[Finding]] = {}
         self._active: tuple[Finding, ...] = ()
         self._judged: frozenset[str] = frozenset()
@@ -178,6 +179,8 @@ class Assessor:
         healthy = self._healthy(tables)
         accounts, hours = self._account(tables, healthy)
         self._ledger += accounts
+        begin = pd.Timestamp(stop - _LEDGER_LOOK)
+        self._recent = _joined([self._recent[self._recent["time"] > begin], *accounts])
         self._kpis += hours
         self._score(tables, healthy)
         self._take_latest(tables, frames)
@@ -238,7 +241,8 @@ class Assessor:
             twin.history = rows[rows["time"] <= pd.Timestamp(until)]
         cut = pd.Timestamp(until)
         self._kpis = [results.kpis[results.kpis["time"] <= cut]]
-        self._ledger = [results.ledger[results.ledger["time"] <= cut]]
+        self._recent = results.ledger[results.ledger["time"] <= cut]
+        self._ledger = [self._recent]
         for finding in results.findings:
             self._cases.setdefault(finding.key, []).append(finding)
         self._active = tuple(f for f in results.findings if f.seen >= until - DAY)
@@ -584,9 +588,8 @@ class Assessor:
                 prices=prices,
                 version=twin.reference_version,
             )
-        recent = self._recent_ledger(stop)
-        if len(recent):
-            found += ledger.findings(recent, self.plant, stop)
+        if len(self._recent):
+            found += ledger.findings(self._recent, self.plant, stop)
         self._active = tuple(sorted(found, key=lambda finding: finding.key))
         for finding in self._active:
             self._remember(finding)
@@ -594,20 +597,6 @@ class Assessor:
     def _site_value(self, point: str, otherwise: float | None) -> float | None:
         known = self._latest.get(Plant.SITE, {}).get(point)
         return otherwise if known is None else known[0]
-
-    def _recent_ledger(self, stop: datetime) -> pd.DataFrame:
-        if not self._ledger:
-            return empty("ledger")
-        self._ledger = (
-            [_joined(self._ledger)] if len(self._ledger) > 64 else self._ledger
-        )
-        begin = pd.Timestamp(stop - _LEDGER_LOOK)
-        parts = [
-            part[part["time"] > begin]
-            for part in self._ledger
-            if len(part) and part["time"].iloc[-1] > begin
-        ]
-        return _joined(parts) if parts else empty("ledger")
 
     def _remember(self, finding: Finding) -> None:
         cases = self._cases.setdefault(finding.key, [])
@@ -725,6 +714,11 @@ _SHOWN = frozenset(
         "condensing_temp_degc",
     )
 )
+
+
+def _digest(plant: Plant) -> str:
+    """Return what names a configuration, the same in every process."""
+    return hashlib.sha256(to_json(asdict(plant)).encode()).hexdigest()
 
 
 def _shown(expected: pd.DataFrame) -> list[str]:

@@ -184,6 +184,7 @@ def _of_exchanger(
         "exchanger_ua_w_k", 0.0
     ) ** 2
     base = steady.loc[known.index]
+    probes = [name for name in map(str, base) if name.startswith(("hot_", "cold_"))]
     for side in ("hot", "cold"):
         for name, drift in (
             (f"{side}_inlet_temp_degc", 0.07),
@@ -194,10 +195,8 @@ def _of_exchanger(
                 continue
             drift = float(exchanger.uncertainty.get(name, drift))
             relative = name.endswith("_m3_s") and name not in exchanger.uncertainty
-            moved = base.copy()
-            moved[name] = (
-                moved[name] * (1.0 + drift) if relative else moved[name] + drift
-            )
+            wrong = base[name] * (1.0 + drift) if relative else base[name] + drift
+            moved = base[probes].assign(**{name: wrong})
             there = derive_exchanger(moved, exchanger)["exchanger_ua_w_k"]
             change = float((there / base["exchanger_ua_w_k"] - 1.0).median())
             if np.isfinite(change):

@@ -321,8 +321,8 @@ def expect(windows: pd.DataFrame, model: Model) -> pd.DataFrame:
         off because it had not seen such conditions.
     """
     if not isinstance(model.physics, HeatPump):
-        predicted = model.physics.predict(windows)
-        return predicted.select_dtypes("number").add_prefix(EXPECTED)
+        plate = model.physics.predict(windows)
+        return plate.select_dtypes("number").add_prefix(EXPECTED)
     asked = _conditions(windows, model)
     if "compressor_running" in windows:
         standing = windows["compressor_running"].to_numpy(dtype=float) <= 0.5

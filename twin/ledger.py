@@ -1333,15 +1333,15 @@ def _missed_rows(
 ) -> list[tuple[str, Cause, pd.DataFrame, Array]]:
     """Rows of each unit and cause with missed heat, and the cause's part of each."""
     parts = []
-    machines = ledger[
-        (ledger["unit"] != Plant.SITE) & (ledger["missed_j"].fillna(0.0) > 0.0)
-    ]
+    missed = ledger["missed_j"].to_numpy(dtype=float) > 0.0
+    machines = ledger[missed & (ledger["unit"] != Plant.SITE).to_numpy()]
     for unit, rows in machines.groupby("unit", sort=True):
+        whole = rows["missed_j"].to_numpy(dtype=float)
         for cause in Cause:
-            mine = rows[rows[f"missed_{cause.value}_j"] > 0.0]
-            if len(mine):
-                share = (mine[f"missed_{cause.value}_j"] / mine["missed_j"]).to_numpy()
-                parts.append((str(unit), cause, mine, share))
+            own = rows[f"missed_{cause.value}_j"].to_numpy(dtype=float)
+            mine = own > 0.0
+            if mine.any():
+                parts.append((str(unit), cause, rows[mine], own[mine] / whole[mine]))
     return parts
 
 
@@ -1439,11 +1439,16 @@ def findings(
     step = _step(ledger)
     pause = pd.Timedelta(quiet)
     made: list[Finding] = []
-    for unit, cause, rows, part in _missed_rows(seen):
+    parts = _missed_rows(seen)
+    owned = {
+        unit: seen.loc[seen["unit"] == unit, ["time", "potential_j", "gap_s"]]
+        for unit in dict.fromkeys(unit for unit, *_ in parts)
+    }
+    for unit, cause, rows, part in parts:
         times = pd.DatetimeIndex(rows["time"])
         delivered = part * rows["missed_delivered_j"].to_numpy()
         recent = times > moment - pd.Timedelta(window)
-        own = seen[seen["unit"] == unit]
+        own = owned[unit]
         lately = own[own["time"] > moment - pd.Timedelta(window)]
         potential = float(lately["potential_j"].sum())
         if not recent.any() or delivered[recent].sum() < least * potential:

@@ -217,7 +217,10 @@ def _injection(
             for n in candidate.tracked
         }
     )
-    lineage = reference.with_(physics=undone)
+    # Of the same physics the same fit is made; it need not be made twice.
+    asked = [reference]
+    if undone != pump:
+        asked.append(reference.with_(physics=undone))
     steady = _steady(held)
     before = expect(steady, reference.with_(correction=None))
     # What was there before the fault belongs to neither.
@@ -237,7 +240,7 @@ def _injection(
             )
             faulty[output] = y * a / b if output.endswith(("_w", "_pa")) else y + a - b
         shown = []
-        for model in (reference, lineage):
+        for model in asked:
             found = fit_degradation(faulty, model, machine, most_rows=150)
             shown.append(
                 -np.log(found.model.degradation[name][0])
@@ -249,7 +252,7 @@ def _injection(
             if isinstance(base, Fit)
             else np.nan
         )
-        full, kept = shown[0] - rest, shown[1] - rest
+        full, kept = shown[0] - rest, shown[-1] - rest
         share = float(kept / full) if full > 0.0 else float("nan")
         gates.append(
             Gate(

@@ -101,14 +101,16 @@ _ADVICE = {
 }
 
 
+_Found = dict[tuple[str, str], tuple[float, float, float, int]]
+_Days = dict[pd.Timestamp, _Found]
+
+
 def _day_ends(index: pd.Index) -> pd.DatetimeIndex:
     """Return the end of the day that each right-labelled window belongs to."""
     return pd.DatetimeIndex(index).ceil("D")
 
 
-def _of_machine(
-    day: pd.DataFrame, model: Model, machine: Machine
-) -> dict[tuple[str, str], tuple[float, float, float, int]]:
+def _of_machine(day: pd.DataFrame, model: Model, machine: Machine) -> _Found:
     """Value, low, high and windows of each indicator on one day."""
     nothing = (float("nan"), float("nan"), float("nan"), 0)
     found = {indicator_of(name, model): nothing for name in model.tracked}
@@ -168,9 +170,7 @@ def _balance_sigma(steady: pd.DataFrame, model: Model, machine: Machine) -> floa
     return float(np.sqrt(total))
 
 
-def _of_exchanger(
-    day: pd.DataFrame, model: Model, exchanger: Exchanger
-) -> dict[tuple[str, str], tuple[float, float, float, int]]:
+def _of_exchanger(day: pd.DataFrame, model: Model, exchanger: Exchanger) -> _Found:
     steady = day[day["steady"].to_numpy(dtype=bool)]
     expected = expect(exchanger_windows(steady, exchanger), model)
     ratio = steady["exchanger_ua_w_k"] / expected["expected_exchanger_ua_w_k"]
@@ -238,6 +238,30 @@ def daily(
         (NaN where the day could not be judged), ``statistic`` against
         ``limit``, ``samples`` the windows it rests on. [1]
     """
+    return _judged(_measured(windows, model, device), model, history, log)
+
+
+def _measured(
+    windows: pd.DataFrame, model: Model, device: Machine | Exchanger
+) -> _Days:
+    """Value, low, high and windows of each indicator on each day."""
+    ends = _day_ends(windows.index)
+    found: _Days = {}
+    for end in ends.unique().sort_values():
+        day = windows[ends == end]
+        if isinstance(device, Machine):
+            found[end] = _of_machine(day, model, device)
+        else:
+            found[end] = _of_exchanger(day, model, device)
+    return found
+
+
+def _judged(
+    days: _Days,
+    model: Model,
+    history: pd.DataFrame | None = None,
+    log: Iterable[Maintenance] = (),
+) -> pd.DataFrame:
     log = tuple(log)
     carried: dict[str, float] = {}
     judged: dict[str, datetime] = {}
@@ -249,13 +273,7 @@ def daily(
             carried[key] = float(row["statistic"])
             judged[key] = row["time"]
     rows: list[dict[str, Any]] = []
-    ends = _day_ends(windows.index)
-    for end in ends.unique().sort_values():
-        day = windows[ends == end]
-        if isinstance(device, Machine):
-            found = _of_machine(day, model, device)
-        else:
-            found = _of_exchanger(day, model, device)
+    for end, found in days.items():
         lying = _unbalanced(found, model)
         for (component, indicator), (value, low, high, samples) in found.items():
             if lying and (component, indicator) != _BALANCE:
@@ -309,9 +327,7 @@ def _balance_limit(model: Model) -> float:
     return max(5.0 * tuning.get("scatter", 0.02), BALANCE_SHIFT)
 
 
-def _unbalanced(
-    found: dict[tuple[str, str], tuple[float, float, float, int]], model: Model
-) -> bool:
+def _unbalanced(found: _Found, model: Model) -> bool:
     value = found.get(_BALANCE, (float("nan"),))[0]
     centre = model.tuning.get(indicator_key(*_BALANCE), {}).get("centre", 1.0)
     return abs(value - centre) > _balance_limit(model)
@@ -343,7 +359,56 @@ def tune(
         With ``tuning``: by indicator the centre and scatter of its daily values
         and a CUSUM limit that a healthy year exceeds once in ten. [1]
     """
-    rows = daily(windows, model.with_(tuning={}), device)
+    return _tuned(_measured(windows, model.with_(tuning={}), device), model, seed)
+
+
+def commission(
+    windows: pd.DataFrame,
+    model: Model,
+    device: Machine | Exchanger,
+    *,
+    log: Iterable[Maintenance] = (),
+    seed: int = 0,
+) -> tuple[Model, pd.DataFrame]:
+    """Tune the detection as :func:`tune` does, and judge the reference's own days.
+
+    Parameters
+    ----------
+    windows, model, device, seed
+        As for :func:`tune`.
+    log : iterable of Maintenance
+        As for :func:`daily`.
+
+    Returns
+    -------
+    Model, DataFrame
+        The tuned reference, and the trend's beginning as :func:`daily` has it.
+    """
+    days = _measured(windows, model.with_(tuning={}), device)
+    tuned = _tuned(days, model, seed)
+    widened = {end: _widened(found, tuned) for end, found in days.items()}
+    return tuned, _judged(widened, tuned, log=log)
+
+
+def _widened(found: _Found, model: Model) -> _Found:
+    """Add the scatter of the reference's days to intervals that were before it."""
+    fitted = {indicator_of(n, model) for n in model.tracked if n in DEGRADATIONS}
+    answer = dict(found)
+    for key in fitted & set(found):
+        value, low, high, samples = found[key]
+        scatter = model.tuning.get(indicator_key(*key), {}).get("scatter", 0.0)
+        half = float(np.hypot(0.5 * np.log(high / low), 1.96 * scatter))
+        answer[key] = (
+            value,
+            value * float(np.exp(-half)),
+            value * float(np.exp(half)),
+            samples,
+        )
+    return answer
+
+
+def _tuned(days: _Days, model: Model, seed: int) -> Model:
+    rows = _judged(days, model.with_(tuning={}))
     tuning: dict[str, dict[str, float]] = {}
     for (component, indicator), part in rows.groupby(["component", "indicator"]):
         values = part["value"].dropna().to_numpy(dtype=float)

@@ -348,7 +348,9 @@ class Assessor:
             else:
                 kept = "kept for " + ", ".join(sorted(extra.weights))
                 model = model.with_(correction=extra)
-        model = health.tune(windows, model, twin.device)
+        model, history = health.commission(
+            windows, model, twin.device, log=self.plant.maintenance
+        )
         record = self.registry.save(
             twin.device.id,
             Role.REFERENCE,
@@ -370,9 +372,7 @@ class Assessor:
         twin.minutes, twin.recalibrated, twin.commissioned = minutes, stop, stop
         twin.raw = []
         # The reference period is judged too: it is the trend's beginning.
-        twin.history = health.daily(
-            windows, model, twin.device, log=self.plant.maintenance
-        )
+        twin.history = history
         keep = pd.Timestamp(stop) - max(self.plant.schedule.window, AGAIN)
         twin.windows = windows[windows.index > keep]
 

@@ -327,7 +327,11 @@ class _Problem:
     """Residuals of a set of windows and their derivatives, for least squares.
 
     The conditions are put once; every machine that ``pump`` may become is asked.
+    The last answer of each kind is kept, for a search asks where it just was.
     """
+
+    _answer: tuple[HeatPump, Matrix] | None = None
+    _slopes: tuple[HeatPump, tuple[str, ...], Matrix] | None = None
 
     def __init__(
         self,
@@ -352,8 +356,13 @@ class _Problem:
             [_level(name, values[:, k]) for k, name in enumerate(self.outputs)]
         )
 
-    def predict(self, pump: HeatPump, question: Question | None = None) -> Matrix:
-        return self._levels(pump.answer(question or self.question, self.outputs)[0])
+    def predict(self, pump: HeatPump) -> Matrix:
+        if self._answer is None or self._answer[0] != pump:
+            self._answer = (pump, self._ask(pump, self.question))
+        return self._answer[1]
+
+    def _ask(self, pump: HeatPump, question: Question) -> Matrix:
+        return self._levels(pump.answer(question, self.outputs)[0])
 
     def hold(self, pump: HeatPump) -> float:
         """Fix which windows count: those that are solved here. Return the rest."""
@@ -368,11 +377,14 @@ class _Problem:
 
     def jacobian(self, pump: HeatPump, names: Sequence[str]) -> Matrix:
         """Differentiate the levels: rows x outputs x parameters."""
+        if self._slopes is not None and self._slopes[:2] == (pump, tuple(names)):
+            return self._slopes[2]
         at, raw = pump.slopes(self.question, self.outputs, names)
         for k, name in enumerate(self.outputs):
             if _logarithmic(name):
                 raw[:, k, :] /= at[:, k, None]
-        return np.where(np.isfinite(raw), raw, 0.0)
+        self._slopes = (pump, tuple(names), np.where(np.isfinite(raw), raw, 0.0))
+        return self._slopes[2]
 
     def effects(self, pump: HeatPump, names: Sequence[str]) -> Matrix:
         """Return what a unit of each drift does: rows x outputs x drifts."""
@@ -389,7 +401,7 @@ class _Problem:
                 value = self.asked[name]
                 moved = value * (1.0 + step) if _logarithmic(name) else value + step
                 question = pump.question(self.asked.assign(**{name: moved}), self.given)
-                column = -(self.predict(pump, question) - base) / step
+                column = -(self._ask(pump, question) - base) / step
             columns.append(np.where(np.isfinite(column), column, 0.0))
         return np.stack(columns, axis=-1) if columns else np.zeros((*base.shape, 0))
 

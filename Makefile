@@ -18,6 +18,7 @@ $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
 	@$(BIN)/python -m pip install --quiet --editable ".[demo]" --group dev
+	@$(BIN)/python -c 'from twin.service.demo import warm_up; warm_up()'  # compiles once
 	@touch $@
 
 demo: $(VENV)/.installed

@@ -118,7 +118,7 @@ class Demo:
 
     def __enter__(self) -> Demo:
         # numba compiles while the season is simulated and published.
-        warm = threading.Thread(target=_warm_up, daemon=True)
+        warm = threading.Thread(target=warm_up, daemon=True)
         warm.start()
         port = self._stack.enter_context(embedded.broker())
         self._say(f"broker     127.0.0.1:{port}")
@@ -282,7 +282,7 @@ def folder_for(path: Path | None) -> Iterator[Path]:
         yield Path(made)
 
 
-def _warm_up() -> None:
+def warm_up() -> None:
     """Import the giants and compile the cycle before they are needed."""
     import pandas as pd
 
@@ -310,6 +310,9 @@ def _warm_up() -> None:
         }
     )
     pump.predict(asked, given="compressor_speed_hz")
+    pump.sensitivities(
+        asked, "compressor_speed_hz", ["compressor_power_w"], ["condenser_ua_w_k"]
+    )
 
 
 def _blocks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:

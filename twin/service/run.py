@@ -48,6 +48,7 @@ SILENCE = timedelta(minutes=15)
 """How old a unit's newest reading may be before the unit counts as silent."""
 _CLOCK_STEP_S = 30.0
 _BEHIND = 5000
+_TELL_EVERY_S = 2.0
 _LOOK_BACK = timedelta(days=35)
 
 
@@ -115,7 +116,7 @@ class Service:
         self._judging = threading.Lock()
         self._stop = threading.Event()
         self._problem = ""
-        self._jobs_missed = 0
+        self._told = time.monotonic()
         config.state_dir.mkdir(parents=True, exist_ok=True)
         self._results_dir = config.state_dir / "results"
         self._scheduler: BackgroundScheduler | None = None
@@ -304,10 +305,11 @@ class Service:
             if self.intake.counts().in_flight > _BEHIND:
                 # A day whose readings are still in the journal is not over.
                 return
-            for day in self._days_over(now):
+            over = list(self._days_over(now))
+            for day in over:
                 if self._stop.is_set():
                     return
-                self._judge_day(day)
+                self._judge_day(day, last=day == over[-1])
             self._glance(now)
 
     def _days_over(self, now: datetime) -> Iterator[datetime]:
@@ -339,12 +341,15 @@ class Service:
             self.assessor.warm(day, self._frames(day - DAY, day))
         self.assessor.resume(before, until)
 
-    def _judge_day(self, stop: datetime) -> None:
+    def _judge_day(self, stop: datetime, last: bool) -> None:
         self.assessor.day(stop, self._frames(stop - DAY, stop))
         self.alarms.step(self.assessor.findings, stop, judged=self.assessor.judged)
-        results = self.assessor.results(stop, data_quality=self.counts())
-        results.write(self._results_dir)
-        self.view.publish(results)
+        # A season of catching up is not written a hundred times.
+        if last or time.monotonic() - self._told > _TELL_EVERY_S:
+            results = self.assessor.results(stop, data_quality=self.counts())
+            results.write(self._results_dir)
+            self.view.publish(results)
+            self._told = time.monotonic()
 
     def _glance(self, now: datetime) -> None:
         begin = self.assessor.until or midnight(now)

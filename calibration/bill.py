@@ -17,7 +17,7 @@ from calibration.fit import degraded
 from calibration.health import PARAMETER_OF, Prices
 from calibration.model import Model, conditions
 from twin import attribution
-from twin.finding import Finding, FindingKind, Refusal
+from twin.finding import ON_THE_BILL, Finding, FindingKind, Refusal
 from twin.heatpump import HeatPump
 
 LEAST_WINDOWS = 12
@@ -135,7 +135,7 @@ def cop_findings(
     # A fouled exchanger keeps its own case, for it has its own remedy; what it
     # costs is on the bill, and said there once.
     kept = [
-        replace(finding, evidence={**finding.evidence, "caused_cop_loss": bill.key})
+        replace(finding, evidence={**finding.evidence, ON_THE_BILL: bill.key})
         if finding.kind is FindingKind.FOULING
         else finding
         for finding in found

@@ -6,7 +6,7 @@ and read by whoever tells people (alarms, page, reports). Nothing here decides.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -70,6 +70,24 @@ class Finding:
     def key(self) -> str:
         """Name of the case, the same for as long as it lasts."""
         return f"{self.unit}/{self.kind.value}/{self.component}"
+
+
+ON_THE_BILL = "caused_cop_loss"
+"""Evidence of a finding whose cost another one, named there, has on its bill."""
+
+
+def total_cost(findings: Iterable[Finding]) -> float:
+    """Return what findings cost together, each euro once; unknown is left out.
+
+    A fouled condenser and the COP it costs are two cases with one price. [EUR/d]
+    """
+    told = list(findings)
+    keys = {finding.key for finding in told}
+    return sum(
+        finding.cost_eur_day or 0.0
+        for finding in told
+        if finding.evidence.get(ON_THE_BILL) not in keys
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from twin.finding import total_cost
 from twin.plant import Plant
 from twin.points import DIMENSIONLESS, unit_of
 from twin.service.alarms import ActionError, Alarms, Closure, Severity
@@ -1014,7 +1015,7 @@ class _Metrics(Collector):
         )
         cost.add_metric(
             [],
-            sum(finding.cost_eur_day or 0.0 for finding in page.view.results.findings),
+            total_cost(page.view.results.findings),
         )
         yield cost
         if page.delivery is not None:

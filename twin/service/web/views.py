@@ -17,7 +17,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 
-from twin.finding import Finding, FindingKind
+from twin.finding import Finding, FindingKind, total_cost
 from twin.service.alarms import DEFAULT_RULES as ALARM_RULES
 from twin.service.alarms import Case, Severity, Status, severity_of
 from twin.service.results import MISSED_CAUSES, Results
@@ -254,7 +254,8 @@ def totals(results: Results, span: Range, rows: Sequence[Row]) -> Totals:
     ledger = ledger_rows(results, span)
     kpis = within(results.kpis, span, span.unit)
     active = [row for row in rows if not row.muted]
-    costs = [row.finding.cost_eur_day for row in active]
+    # What has returned to normal waits for a person, and costs nothing any more.
+    present = [row.finding for row in active if row.status != Status.RETURNED]
     return Totals(
         recovered_j=_sum(ledger, "recovered_j"),
         it_heat_j=_sum(ledger, "it_heat_j"),
@@ -265,8 +266,8 @@ def totals(results: Results, span: Range, rows: Sequence[Row]) -> Totals:
         cop=_ratio(kpis, "cop"),
         expected_cop=_ratio(kpis, "expected_cop"),
         reference_cop=_ratio(kpis, "reference_cop"),
-        cost_eur_day=sum(cost for cost in costs if cost is not None),
-        unpriced=sum(cost is None for cost in costs),
+        cost_eur_day=total_cost(present),
+        unpriced=sum(one.cost_eur_day is None for one in present),
         findings=len(active),
     )
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from calibration import bill, correction, fit, gates, health, steady
 from calibration.model import Model, conditions, expect
 from calibration.registry import Registry, Role
 from twin import kpi, ledger
-from twin.finding import Finding, Refusal
+from twin.finding import Finding, FindingKind, Refusal
 from twin.heatpump import HeatPump
 from twin.plant import Action, Exchanger, Machine, Plant
 from twin.service.results import Results, empty, to_json
@@ -245,7 +245,7 @@ class Assessor:
         self._ledger = [self._recent]
         for finding in results.findings:
             self._cases.setdefault(finding.key, []).append(finding)
-        self._active = tuple(f for f in results.findings if f.seen >= until - DAY)
+        self._active = tuple(results.findings)
         self.until = until
 
     def _advance(
@@ -590,9 +590,10 @@ class Assessor:
             )
         if len(self._recent):
             found += ledger.findings(self._recent, self.plant, stop)
-        self._active = tuple(sorted(found, key=lambda finding: finding.key))
-        for finding in self._active:
+        for finding in found:
             self._remember(finding)
+        found += _unknown(self._active, found)
+        self._active = tuple(sorted(found, key=lambda finding: finding.key))
 
     def _site_value(self, point: str, otherwise: float | None) -> float | None:
         known = self._latest.get(Plant.SITE, {}).get(point)
@@ -716,9 +717,27 @@ _SHOWN = frozenset(
 )
 
 
+def _unknown(before: Iterable[Finding], found: Iterable[Finding]) -> list[Finding]:
+    """Return what stood yesterday of units whose instruments lie today.
+
+    Nobody can tell whether it is gone, so it stands as it was last seen.
+    """
+    told = list(found)
+    keys = {finding.key for finding in told}
+    lying = {finding.unit for finding in told if finding.kind is FindingKind.SENSOR}
+    equipment = (FindingKind.FOULING, FindingKind.COP_DEGRADATION)
+    return [
+        finding
+        for finding in before
+        if finding.unit in lying
+        and finding.kind in equipment
+        and finding.key not in keys
+    ]
+
+
 def _digest(plant: Plant) -> str:
     """Return what names a configuration, the same in every process."""
-    return hashlib.sha256(to_json(asdict(plant)).encode()).hexdigest()
+    return hashlib.sha256(to_json(plant).encode()).hexdigest()
 
 
 def _shown(expected: pd.DataFrame) -> list[str]:

@@ -63,6 +63,8 @@ PARAMETERS_OF: Mapping[Component, tuple[str, ...]] = MappingProxyType(
             "condenser_liquid_share",
             "desuperheat_zone_ratio",
             "subcool_zone_ratio",
+            "desuperheater_ua_w_k",
+            "subcooler_ua_w_k",
             "sink_flow_rated_kg_s",
         ),
         Component.COMPRESSOR: (

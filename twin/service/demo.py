@@ -28,7 +28,7 @@ from twin.simulate import Simulation
 
 Say = Callable[[str], None]
 
-DAYS = 84
+DAYS = 72
 STEP = timedelta(minutes=30)
 _LIVE_STEP_S = 2.0
 

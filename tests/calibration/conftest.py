@@ -1,4 +1,4 @@
-"""Make the room's own helpers importable by its tests."""
+"""Make the simulated machine of this folder importable by its tests."""
 
 import sys
 from pathlib import Path

@@ -85,3 +85,15 @@ def test_a_shipped_plant_loads_without_a_word(name: str) -> None:
     config = load(ROOT / "deploy" / name, {})
     assert config.warnings == ()
     assert config.sources
+
+
+def test_the_readme_shows_a_configuration_that_loads(tmp_path: Path):
+    """A stranger copies it, so it must be right to the letter."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = text.split("```toml\n", 1)[1].split("```", 1)[0]
+    file = tmp_path / "plant.toml"
+    file.write_text(shown, encoding="utf-8")
+    config = load(file, {})
+
+    assert len(config.sources) == 4
+    assert config.plant.machines[0].id == "hp1"

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ingest import embedded
+from ingest.archive.table import moment, ms
 from ingest.broker import Connection, Publisher
 from twin import simulate
 from twin.finding import Finding, FindingKind
@@ -112,7 +113,7 @@ class Demo:
         )
         self._stack = contextlib.ExitStack()
         self._stop = threading.Event()
-        self._event_time = datetime.fromtimestamp(0, UTC)
+        self._event_time = moment(0)
         self.simulation: Simulation
         self.service: Service
 
@@ -164,7 +165,7 @@ class Demo:
         messages = [
             message
             for message in simulate.messages(self.simulation)
-            if message[2] <= _ms(live_from)
+            if message[2] <= ms(live_from)
         ]
         total = len(messages)
         with Publisher(self._connection) as publisher:
@@ -175,7 +176,7 @@ class Demo:
                 if not self.service.intake.drain(timeout=120.0):
                     raise TimeoutError("the archive takes no readings; see the page")
                 sent += len(block)
-                self._event_time = _moment(block[-1][2])
+                self._event_time = moment(block[-1][2])
                 progress(0.5 * sent / total)
         self._event_time = live_from + GRACE
         start = self.simulation.scenario.start
@@ -196,10 +197,10 @@ class Demo:
                 if self._stop.wait(_LIVE_STEP_S):
                     return
                 publisher.publish_all(payloads)
-                self._event_time = max(self._event_time, _moment(time_ms))
+                self._event_time = max(self._event_time, moment(time_ms))
 
     def _instants(self) -> Iterator[tuple[int, list[tuple[str, bytes | str]]]]:
-        after = _ms(self._live_from())
+        after = ms(self._live_from())
         batch: list[tuple[str, bytes | str]] = []
         last: int | None = None
         for topic, payload, time_ms in simulate.messages(self.simulation):
@@ -318,11 +319,3 @@ def warm_up() -> None:
 def _blocks(items: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
     for first in range(0, len(items), size):
         yield items[first : first + size]
-
-
-def _ms(moment: datetime) -> int:
-    return int(moment.timestamp() * 1000)
-
-
-def _moment(time_ms: int) -> datetime:
-    return datetime.fromtimestamp(time_ms / 1000.0, UTC)

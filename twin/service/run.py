@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from calibration.registry import Registry
 from ingest.archive import open_archive
+from ingest.archive.table import moment, ms
 from ingest.broker import Publisher, Subscriber
 from ingest.intake import Intake
 from ingest.journal import Journal
@@ -277,7 +278,7 @@ class Service:
 
     def problems(self) -> list[str]:
         """Return why the service is not ready; empty when it is."""
-        found = [self.intake.health(_ms(utc_now())).problem, self._problem]
+        found = [self.intake.health(ms(utc_now())).problem, self._problem]
         found += self.notifier.problems(utc_now())
         return [problem for problem in found if problem]
 
@@ -295,8 +296,7 @@ class Service:
     def show(self) -> None:
         """Hand the newest values to the page."""
         for (unit, point), (time_ms, value) in self.intake.latest().items():
-            when = datetime.fromtimestamp(time_ms / 1e3, UTC)
-            self.live.update(unit, point, value, when)
+            self.live.update(unit, point, value, moment(time_ms))
 
     def judge(self) -> None:
         """Judge every day that is over, then look at the one that is not."""
@@ -414,7 +414,3 @@ class Service:
             except ResultsError as error:
                 _log.warning("%s; they are made anew from the archive", error)
         return Results(site=self.plant.name, generated=self._clock())
-
-
-def _ms(moment: datetime) -> int:
-    return int(moment.timestamp() * 1000)

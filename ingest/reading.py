@@ -11,15 +11,17 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
+import numpy as np
 import orjson
+from numpy.typing import NDArray
 
 LONGEST_PAYLOAD = 1 << 20
 # Further away than any clock means, and far inside a 64-bit count of ms.
@@ -70,6 +72,69 @@ class Reading(NamedTuple):
     time_ms: int
     value: float
     flag: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """Many readings as columns, in the order in which they arrived.
+
+    Attributes
+    ----------
+    keys : sequence of (str, str)
+        The (unit, point) of each series. It may be longer than what occurs
+        here and may grow at its end; a series keeps its place in it.
+    series : ndarray of int32, shape (n,)
+        The place in ``keys``.
+    times : ndarray of int64, shape (n,)
+        Milliseconds since 1970, UTC. [ms]
+    values : ndarray of float64, shape (n,)
+        Finite, in the vocabulary's unit.
+    flags : ndarray of uint8, shape (n,)
+        Codes of :data:`FLAG_CODE`, 0 for none.
+    """
+
+    keys: Sequence[tuple[str, str]]
+    series: NDArray[np.int32]
+    times: NDArray[np.int64]
+    values: NDArray[np.float64]
+    flags: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, rows: Iterable[Reading]) -> Self:
+        """Return rows as columns; a flag that is none of ours raises KeyError."""
+        rows = list(rows)
+        places: dict[tuple[str, str], int] = {}
+        series = [places.setdefault((row.unit, row.point), len(places)) for row in rows]
+        return cls(
+            list(places),
+            np.array(series, np.int32),
+            np.array([row.time_ms for row in rows], np.int64),
+            np.array([row.value for row in rows], np.float64),
+            np.array([FLAG_CODE[row.flag] for row in rows], np.uint8),
+        )
+
+    def __len__(self) -> int:
+        return len(self.series)
+
+    def __iter__(self) -> Iterator[Reading]:
+        for series, time_ms, value, flag in zip(
+            self.series.tolist(),
+            self.times.tolist(),
+            self.values.tolist(),
+            self.flags.tolist(),
+            strict=True,
+        ):
+            yield Reading(*self.keys[series], time_ms, value, FLAGS[flag].value)
+
+    def take(self, places: NDArray[np.intp] | NDArray[np.bool_] | slice) -> Readings:
+        """Return some of them: a mask, places in the order wanted, or a slice."""
+        return Readings(
+            self.keys,
+            self.series[places],
+            self.times[places],
+            self.values[places],
+            self.flags[places],
+        )
 
 
 class Rejection(NamedTuple):

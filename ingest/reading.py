@@ -124,7 +124,8 @@ class Readings:
             self.flags.tolist(),
             strict=True,
         ):
-            yield Reading(*self.keys[series], time_ms, value, FLAGS[flag].value)
+            unit, point = self.keys[series]
+            yield Reading(unit, point, time_ms, value, FLAGS[flag].value)
 
     def take(self, places: NDArray[np.intp] | NDArray[np.bool_] | slice) -> Readings:
         """Return some of them: a mask, places in the order wanted, or a slice."""

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from ingest.intake import backfill
 from ingest.journal import Tally
-from ingest.reading import Reading, Source, UnreadableError, milliseconds, value
+from ingest.payload import UnreadableError, milliseconds, value
+from ingest.reading import Reading, Source
 from twin.points import nearest
 
 if TYPE_CHECKING:

@@ -32,7 +32,8 @@ from ingest.journal import (
     Message,
     Tally,
 )
-from ingest.reading import Reading, Rejection, Source, decode, index
+from ingest.payload import decode, index
+from ingest.reading import Reading, Rejection, Source
 
 if TYPE_CHECKING:
     from ingest.archive import Archive

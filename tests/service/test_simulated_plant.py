@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 
 from ingest import files
-from ingest.reading import Reading, decode, index
+from ingest.payload import decode, index
+from ingest.reading import Reading
 from twin.plant import Action, Use
 from twin.points import POINTS
 from twin.service.config import Config, load

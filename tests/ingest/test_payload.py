@@ -9,16 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ingest.reading import (
-    FLAGS,
-    Reading,
-    Rejection,
-    Source,
-    UnreadableError,
-    decode,
-    index,
-    milliseconds,
-)
+from ingest.payload import UnreadableError, decode, index, milliseconds
+from ingest.reading import FLAGS, Reading, Rejection, Source
 
 NOW = 1_700_000_000_000
 TEMP = Source(topic="t", unit="hp1", point="sink_outlet_temp_degc")

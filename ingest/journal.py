@@ -18,12 +18,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FORMAT = 1
+FORMAT = 2
 _SCHEMA = """
 CREATE TABLE batch (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -54,9 +55,13 @@ CREATE TABLE dead_letter (
     payload BLOB NOT NULL
 );
 """
+_MEMORY = """
+CREATE TABLE memory (name TEXT PRIMARY KEY, content BLOB NOT NULL) WITHOUT ROWID;
+"""
 # received_ms, retained, bytes of topic, bytes of payload
 _HEAD = struct.Struct("<qBHI")
 _LONGEST_LETTER = 4096
+_NO_MEMORY: Mapping[str, bytes] = MappingProxyType({})
 # Some megabytes at a time, however long the messages are. [B]
 _LARGEST_READ = 16 << 20
 
@@ -194,7 +199,11 @@ class Journal:
             version = self._writer.execute("PRAGMA user_version").fetchone()[0]
             if version == 0:
                 with self._writer:
-                    self._writer.executescript("BEGIN;" + _SCHEMA)
+                    self._writer.executescript("BEGIN;" + _SCHEMA + _MEMORY)
+                    self._writer.execute(f"PRAGMA user_version={FORMAT}")
+            elif version == 1:
+                with self._writer:
+                    self._writer.executescript("BEGIN;" + _MEMORY)
                     self._writer.execute(f"PRAGMA user_version={FORMAT}")
             elif version != FORMAT:
                 raise JournalError(
@@ -270,8 +279,19 @@ class Journal:
                     break
         return [message for batch in reversed(found) for message in batch]
 
-    def advance(self, position: int, tally: Tally, consumer: str = "archive") -> None:
-        """Move a cursor and count what it passed, in one transaction."""
+    def advance(
+        self,
+        position: int,
+        tally: Tally,
+        consumer: str = "archive",
+        *,
+        memory: Mapping[str, bytes] = _NO_MEMORY,
+    ) -> None:
+        """Move a cursor, count what it passed and remember, in one transaction.
+
+        ``memory`` is what the consumer must know to go on from this position
+        after a restart, by name; see :meth:`recall`.
+        """
         with self._lock, self._failing("advance"), self._writer:
             self._writer.execute(
                 "UPDATE cursor SET position = ? WHERE consumer = ?",
@@ -290,8 +310,19 @@ class Journal:
                 "ON CONFLICT DO UPDATE SET number = number + excluded.number",
                 rows,
             )
+            self._writer.executemany(
+                "INSERT OR REPLACE INTO memory VALUES (?, ?)", list(memory.items())
+            )
             if tally.dead:
                 self._bury(tally.dead)
+
+    def recall(self, name: str) -> bytes | None:
+        """Return what was last remembered under a name, None if nothing was."""
+        with self._failing("read"), closing(self._connect(read_only=True)) as reader:
+            row = reader.execute(
+                "SELECT content FROM memory WHERE name = ?", (name,)
+            ).fetchone()
+        return None if row is None else bytes(row[0])
 
     def counts(self, consumer: str = "archive") -> Counts:
         """Return where every message is, at one moment."""

@@ -6,6 +6,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -209,3 +210,20 @@ def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(JournalError, match="format 99"):
         Journal(tmp_path / "j.sqlite")
+
+
+def test_a_journal_of_the_first_format_is_taken_over(tmp_path: Path) -> None:
+    """An upgrade keeps what waits, and what was counted."""
+    path = tmp_path / "journal.sqlite"
+    old = Journal(path)
+    old.append([Message("t", b"1", 5)])
+    old.close()
+    with closing(sqlite3.connect(path)) as plain:
+        plain.executescript("DROP TABLE memory; PRAGMA user_version = 1;")
+    new = Journal(path)
+
+    assert new.counts().in_flight == 1
+    assert new.recall("checks") is None
+    new.advance(1, Tally(), memory={"checks": b"\x00abc"})
+    assert new.recall("checks") == b"\x00abc"
+    new.close()

@@ -1,70 +1,306 @@
-"""An ingester in a process of its own, for tests that kill it.
+"""The product's ingester in a process of its own, for tests that break it.
 
-Arguments: port, folder, and ``manual`` or ``automatic``. The disk is made
-slow, so that messages are always between receipt and commit when the kill
-comes. ``automatic`` is the negative control: the client library's default
-acknowledgement, at receipt.
+Subscriber, journal, intake and archive are the product's, wrapped where a
+fault is to be injected: nothing in the product knows of it. The one argument
+is a :class:`Plan` as JSON. While it runs, it leaves in the plan's ``folder``:
+``connected``, ``problem`` (the intake's), ``committed``, ``acknowledged`` (a
+line for each message acknowledged to the broker) and ``scrapes`` (a line for
+each look at the counts).
 """
 
 from __future__ import annotations
 
+import json
+import os
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ingest import broker
 from ingest.archive import open_archive
+from ingest.broker import Connection, Delivery, Subscriber
 from ingest.intake import Intake
-from ingest.journal import Journal, Message
+from ingest.journal import Journal, JournalError, Message
 from ingest.reading import Source
 
-SOURCES = [
-    Source(
-        topic="plant/hp1",
-        unit="hp1",
-        point="sink_outlet_temp_degc",
-        pointer="/v",
-        time_pointer="/ts",
-    )
-]
+POINT = "sink_outlet_temp_degc"
+DIED = 41
+STEPS = (
+    "before append",
+    "inside append",
+    "after append",
+    "between acknowledgements",
+    "after acknowledgements",
+    "after read",
+    "before write",
+    "after write",
+    "inside advance",
+    "after advance",
+    "before rename",
+    "after rename",
+)
 
 
-class SlowJournal(Journal):
-    """A journal on a disk that takes its time."""
+@dataclass(frozen=True)
+class Plan:
+    """How the ingester is set up, and what is to go wrong.
 
-    def append(self, messages: Any) -> int:
-        """Wait as a slow disk does, store, and wait before it is said."""
-        time.sleep(0.05)
-        batch: list[Message] = list(messages)
-        position = super().append(batch)
-        (self.path.parent / "committed").touch()
-        time.sleep(0.1)
+    ``acknowledge`` is ``durable`` as the product does it, or a control:
+    ``receipt`` (the client library's default), ``early`` (before the append)
+    or ``regardless`` (also when the append has failed). At the ``visit``-th
+    time that it comes to ``step``, the process ends there and then.
+    """
+
+    port: int
+    folder: str
+    journal: str
+    archive: dict[str, Any]
+    units: int = 1
+    acknowledge: str = "durable"
+    synchronous: str = "FULL"
+    slow: bool = False
+    step: str = ""
+    visit: int = 1
+    torn: bool = False
+    scrape_s: float = 0.0
+    log_acknowledged: bool = False
+    limit_bytes: int = 8 << 30
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def command(self) -> list[str]:
+        """Return the command that runs it."""
+        return [sys.executable, __file__, json.dumps(asdict(self))]
+
+
+def topic(unit: int) -> str:
+    """Return where a unit's messages go."""
+    return f"plant/hp{unit}"
+
+
+def sources(units: int) -> list[Source]:
+    """Return one point of each unit."""
+    return [
+        Source(
+            topic=topic(unit),
+            unit=f"hp{unit}",
+            point=POINT,
+            pointer="/v",
+            time_pointer="/ts",
+        )
+        for unit in range(units)
+    ]
+
+
+class Failpoint:
+    """Ends the process at the n-th visit of a step, as a crash would."""
+
+    def __init__(self, step: str, visit: int) -> None:
+        self.step = step
+        self.left = visit
+
+    def __call__(self, step: str, before: Callable[[], None] | None = None) -> None:
+        """Come to a step."""
+        if step != self.step:
+            return
+        self.left -= 1
+        if self.left <= 0:
+            if before is not None:
+                before()
+            os._exit(DIED)
+
+
+class BreakableJournal(Journal):
+    """The product's journal, with a fault at each of its steps."""
+
+    def __init__(self, plan: Plan, fail: Failpoint) -> None:
+        super().__init__(Path(plan.journal), limit_bytes=plan.limit_bytes)
+        self._plan = plan
+        self._fail = fail
+        self._doing = ""
+        if plan.synchronous != "FULL":
+            self._writer.execute(f"PRAGMA synchronous={plan.synchronous}")
+        if plan.step.startswith("inside "):
+            self._writer.set_trace_callback(self._traced)
+
+    def _traced(self, statement: str) -> None:
+        if statement == "COMMIT":
+            self._fail(f"inside {self._doing}")
+
+    def append(self, messages: Sequence[Message]) -> int:
+        """Append as the product does, on a disk that may be slow."""
+        self._fail("before append")
+        if self._plan.slow:
+            time.sleep(0.02)
+        self._doing = "append"
+        try:
+            position = super().append(messages)
+        except JournalError:
+            if self._plan.acknowledge == "regardless":
+                return 0
+            raise
+        (Path(self._plan.folder) / "committed").touch()
+        self._fail("after append")
+        if self._plan.slow:
+            # Durable and not acknowledged yet: a kill here makes redeliveries.
+            time.sleep(0.02)
         return position
 
+    def read(self, after: int, **how: Any) -> Any:
+        """Read as the product does."""
+        batch = super().read(after, **how)
+        if batch is not None:
+            self._fail("after read")
+        return batch
 
-def main(port: int, folder: Path, mode: str) -> None:
+    def advance(self, position: int, tally: Any, *rest: Any, **how: Any) -> None:
+        """Advance as the product does, or as a control in two steps."""
+        self._doing = "advance"
+        if self._plan.torn:
+            super().advance(position, type(tally)())
+            time.sleep(0.1)
+            super().advance(position, tally, *rest, **how)
+        else:
+            super().advance(position, tally, *rest, **how)
+        self._fail("after advance")
+
+
+class BreakableSubscriber(Subscriber):
+    """The product's subscriber, with faults around its acknowledgements."""
+
+    plan: Plan
+    fail: Failpoint
+
+    def take(self, **how: Any) -> list[Delivery]:
+        """Take as the product does; the control acknowledges here already."""
+        taken = super().take(**how)
+        if self.plan.acknowledge == "early" and taken:
+            super().acknowledge(taken)
+            time.sleep(0.02)
+        return taken
+
+    def acknowledge(self, deliveries: Iterable[Delivery]) -> int:
+        """Acknowledge as the product does, and leave a note of it."""
+        if self.plan.acknowledge == "early":
+            return 0
+        given = list(deliveries)
+        half = len(given) // 2
+
+        def some() -> None:
+            Subscriber.acknowledge(self, given[:half])
+            time.sleep(0.1)  # until the network thread has sent them
+
+        if half:
+            self.fail("between acknowledgements", some)
+        number = super().acknowledge(given)
+        if self.plan.log_acknowledged and number:
+            with (Path(self.plan.folder) / "acknowledged").open("ab") as file:
+                for delivery in given:
+                    file.write(delivery.message.payload + b"\n")
+        self.fail("after acknowledgements", lambda: time.sleep(0.1))
+        return number
+
+
+def _breakable_archive(plan: Plan, fail: Failpoint) -> Any:
+    archive = open_archive(**plan.archive)
+    real = archive.write
+
+    def write(readings: Any) -> Any:
+        fail("before write")
+        refused = real(readings)
+        fail("after write")
+        return refused
+
+    archive.write = write  # type: ignore[method-assign]
+    return archive
+
+
+def _breakable_rename(fail: Failpoint) -> None:
+    """Stop around the renaming of a sealed day into its place."""
+    real = os.replace
+
+    def replace(source: Any, target: Any, **how: Any) -> None:
+        sealed = str(target).endswith(".parquet")
+        if sealed:
+            fail("before rename")
+        real(source, target, **how)
+        if sealed:
+            fail("after rename")
+
+    os.replace = replace
+
+
+def _acknowledge_at_receipt() -> None:
+    real = broker._client
+
+    def client(*given: Any, **how: Any) -> Any:
+        return real(*given, **{**how, "manual_ack": False})
+
+    broker._client = client
+
+
+def _scrape(intake: Intake, path: Path, every_s: float) -> None:
+    with path.open("a", encoding="ascii") as file:
+        while True:
+            try:
+                counts = intake.counts()
+            except JournalError:
+                time.sleep(every_s)  # the disk may be full; not what is tested
+                continue
+            row = (
+                counts.received,
+                counts.stored,
+                counts.duplicate,
+                counts.quarantined,
+                counts.rejected,
+                counts.in_flight,
+            )
+            file.write(" ".join(map(str, row)) + "\n")
+            file.flush()
+            time.sleep(every_s)
+
+
+def main(plan: Plan) -> None:
     """Run until killed."""
-    if mode == "automatic":
-        real = broker._client
-
-        def client(connection: Any, *, clean_session: bool, manual_ack: bool) -> Any:
-            return real(connection, clean_session=clean_session, manual_ack=False)
-
-        broker._client = client
-    folder.mkdir(exist_ok=True)
-    journal = SlowJournal(folder / "journal.sqlite")
-    subscriber = broker.Subscriber(
-        broker.Connection(port=port, client_id="ingester"), ["plant/hp1"]
+    folder = Path(plan.folder)
+    if plan.acknowledge == "receipt":
+        _acknowledge_at_receipt()
+    fail = Failpoint(plan.step, plan.visit)
+    _breakable_rename(fail)
+    subscriber = BreakableSubscriber(
+        Connection(port=plan.port, client_id="ingester"),
+        [topic(unit) for unit in range(plan.units)],
     )
-    archive = open_archive("parquet", directory=folder / "archive")
-    intake = Intake(SOURCES, archive, journal, subscriber)
+    subscriber.plan, subscriber.fail = plan, fail
+    intake = Intake(
+        sources(plan.units),
+        _breakable_archive(plan, fail),
+        BreakableJournal(plan, fail),
+        subscriber,
+        **plan.settings,
+    )
     intake.start()
+    if plan.scrape_s:
+        threading.Thread(
+            target=_scrape,
+            args=(intake, folder / "scrapes", plan.scrape_s),
+            daemon=True,
+        ).start()
+    said = None
     while True:
         if subscriber.status().connected:
             (folder / "connected").touch()
+        problem = intake.health(time.time_ns() // 1_000_000).problem
+        if problem != said:
+            beside = folder / "problem.tmp"
+            beside.write_text(problem, "utf-8")
+            beside.replace(folder / "problem")
+            said = problem
         time.sleep(0.05)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]), sys.argv[3])
+    main(Plan(**json.loads(sys.argv[1])))

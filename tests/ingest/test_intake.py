@@ -3,12 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import random
-import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -120,89 +114,6 @@ def test_nothing_is_lost_between_publisher_and_archive(
     holds(archive, expected(3000))
     archive.close()
     journal.close()
-
-
-def _kill_in_mid_stream(
-    port: int, folder: Path, mode: str, number: int, kills: int
-) -> tuple[int, int]:
-    """Kill an ingester again and again; return (published, archived)."""
-    rng = random.Random(5)  # noqa: S311  not for secrets
-    root = Path(__file__).parents[2]
-    command = [
-        sys.executable,
-        str(Path(__file__).with_name("ingester.py")),
-        str(port),
-        str(folder),
-        mode,
-    ]
-
-    def start() -> subprocess.Popen[bytes]:
-        (folder / "connected").unlink(missing_ok=True)
-        child = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(root)})
-        until(lambda: (folder / "connected").exists() or child.poll() is not None)
-        assert child.poll() is None, "the ingester ended by itself"
-        return child
-
-    child = start()
-    messages = [
-        ("plant/hp1", json.dumps({"ts": T0 + i * 1000, "v": 40 + i % 7}))
-        for i in range(number)
-    ]
-    with Publisher(Connection(port=port, client_id="p")) as publisher:
-        share = number // (kills + 1)
-        for kill in range(kills + 1):
-            (folder / "committed").unlink(missing_ok=True)
-            part = messages[kill * share : (kill + 1) * share]
-            sender = threading.Thread(target=publisher.publish_all, args=(part,))
-            sender.start()
-            if kill < kills:
-                # Every other kill comes between commit and acknowledgement.
-                until((folder / "committed").exists)
-                time.sleep(rng.uniform(0.0, 0.2) if kill % 2 else 0.0)
-                child.send_signal(signal.SIGKILL)
-                child.wait()
-                child = start()
-            sender.join()
-        published = (kills + 1) * share
-    archive = open_archive("parquet", directory=folder / "archive", read_only=True)
-    seen, since = -1, time.monotonic()
-    while seen < published and time.monotonic() - since < 3.0:
-        frame = archive.frame("hp1", *EVER)
-        if len(frame) > seen:
-            seen, since = len(frame), time.monotonic()
-        time.sleep(0.05)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
-    return published, seen
-
-
-def test_killing_the_ingester_loses_nothing(
-    mosquitto: servers.Server, tmp_path: Path
-) -> None:
-    """Three times with signal 9 while messages are at hand; the law then holds."""
-    folder = tmp_path / "service"
-    folder.mkdir()
-    published, seen = _kill_in_mid_stream(mosquitto.port, folder, "manual", 2000, 3)
-    journal = Journal(folder / "journal.sqlite")
-    counts = journal.counts()
-    journal.close()
-
-    assert seen == published == 2000
-    assert counts.balanced
-    # Else the kills hit nothing, and the test has shown nothing.
-    assert counts.received > published
-    assert counts.duplicate > 0
-
-
-def test_acknowledging_at_receipt_loses(
-    mosquitto: servers.Server, tmp_path: Path
-) -> None:
-    """The negative control: were this to lose nothing, the test above is blind."""
-    folder = tmp_path / "service"
-    folder.mkdir()
-    published, seen = _kill_in_mid_stream(mosquitto.port, folder, "automatic", 2000, 3)
-
-    assert seen < published
 
 
 class Failing(MemoryArchive):

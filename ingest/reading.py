@@ -158,6 +158,12 @@ class Source:
 
     topic: str
     unit: str
+    format : str
+        ``""`` for a plain value or JSON, else ``"telegraf"``, ``"influx"`` or
+        ``"sparkplug"``; ``pointer`` then is the name of the field or metric.
+    where : tuple of (str, str)
+        Which of a message's measurements is meant: its ``name``, and the tags
+        that it must carry.
     point: str
     scale: float = 1.0
     offset: float = 0.0
@@ -165,3 +171,5 @@ class Source:
     time_pointer: str = ""
     counter: bool = False
     decimal: str = "."
+    format: str = ""
+    where: tuple[tuple[str, str], ...] = ()

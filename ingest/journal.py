@@ -11,9 +11,11 @@ in this or another thread. What a message says is not known here.
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import struct
 import threading
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -21,10 +23,21 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
+from ingest.damage import (
+    damage,
+    is_damage,
+    kept_aside,
+    same_schema,
+    set_aside,
+    take_along,
+    whole_rows,
+)
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-FORMAT = 2
+_log = logging.getLogger(__name__)
+FORMAT = 3
 _SCHEMA = """
 CREATE TABLE batch (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -55,12 +68,20 @@ CREATE TABLE dead_letter (
     payload BLOB NOT NULL
 );
 """
+# What each later format adds; a new file goes through all of them.
 _MEMORY = """
 CREATE TABLE memory (name TEXT PRIMARY KEY, content BLOB NOT NULL) WITHOUT ROWID;
 """
+_CHECKSUMS = """
+ALTER TABLE batch ADD COLUMN checksum INTEGER;
+DELETE FROM memory;
+"""
+_SCRIPTS = (_SCHEMA, _MEMORY, _CHECKSUMS)
+_DAMAGED = "damaged in the journal"
 # received_ms, retained, bytes of topic, bytes of payload
 _HEAD = struct.Struct("<qBHI")
 _LONGEST_LETTER = 4096
+_LAST = (1 << 63) - 1
 _NO_MEMORY: Mapping[str, bytes] = MappingProxyType({})
 # Some megabytes at a time, however long the messages are. [B]
 _LARGEST_READ = 16 << 20
@@ -194,22 +215,17 @@ class Journal:
         self._lock = threading.Lock()
         self._since_prune = 0
         self._waiting_bytes = 0
+        self._damaged: dict[int, tuple[int, bytes]] = {}
         with self._failing("open"):
+            found = damage(self.path, _unsound)
+            if found:
+                _log.error("%s is damaged: %s", self.path, found)
+                set_aside(self.path)
+            aside = kept_aside(self.path.parent, self.path.name)
+            if aside and not self.path.exists():
+                self._rebuild(aside[-1])
             self._writer = self._connect()
-            version = self._writer.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                with self._writer:
-                    self._writer.executescript("BEGIN;" + _SCHEMA + _MEMORY)
-                    self._writer.execute(f"PRAGMA user_version={FORMAT}")
-            elif version == 1:
-                with self._writer:
-                    self._writer.executescript("BEGIN;" + _MEMORY)
-                    self._writer.execute(f"PRAGMA user_version={FORMAT}")
-            elif version != FORMAT:
-                raise JournalError(
-                    f"{self.path}: journal format {version}; this version of hptwin "
-                    f"reads {FORMAT}. Use the version that wrote it, or move it away."
-                )
+            self._make(self._writer)
             with self._writer:
                 self._writer.executemany(
                     "INSERT OR IGNORE INTO cursor VALUES (?, 0)",
@@ -244,8 +260,14 @@ class Journal:
                 )
             with self._writer:
                 row = self._writer.execute(
-                    "INSERT INTO batch (messages, size, content) VALUES (?, ?, ?)",
-                    (len(messages), len(content), content),
+                    "INSERT INTO batch (messages, size, content, checksum) "
+                    "VALUES (?, ?, ?, ?)",
+                    (
+                        len(messages),
+                        len(content),
+                        content,
+                        _checksum(len(messages), content),
+                    ),
                 )
                 self._writer.execute(
                     "UPDATE received SET messages = messages + ?", (len(messages),)
@@ -261,18 +283,28 @@ class Journal:
         with closing(self._connect(read_only=True)) as reader:
             return _position(reader, consumer)
 
-    def read(self, after: int, *, messages: int = 5000) -> Batch | None:
-        """Return what follows a position, some ``messages`` of it, or None."""
+    def read(
+        self, after: int, *, messages: int = 5000, until: int | None = None
+    ) -> Batch | None:
+        """Return what follows a position, some ``messages`` of it, or None.
+
+        Nothing that is past ``until`` is returned.
+        """
+        last = _LAST if until is None else until
         with self._failing("read"), closing(self._connect(read_only=True)) as reader:
-            return _read(reader, after, messages)
+            return self._read(reader, after, last, messages)
 
     def before(self, position: int, *, messages: int = 5000) -> list[Message]:
         """Return the last messages up to a position that are still kept."""
         with self._failing("read"), closing(self._connect(read_only=True)) as reader:
             found: list[list[Message]] = []
-            for (content,) in reader.execute(
-                "SELECT content FROM batch WHERE id <= ? ORDER BY id DESC", (position,)
+            for number, content, checksum in reader.execute(
+                "SELECT messages, content, checksum FROM batch WHERE id <= ? "
+                "ORDER BY id DESC",
+                (position,),
             ):
+                if not _whole(number, content, checksum):
+                    continue
                 found.append(unpack(content))
                 messages -= len(found[-1])
                 if messages <= 0:
@@ -293,6 +325,13 @@ class Journal:
         after a restart, by name; see :meth:`recall`.
         """
         with self._lock, self._failing("advance"), self._writer:
+            before = _position(self._writer, consumer)
+            for number, (lost, content) in self._damaged.items():
+                if before < number <= position:
+                    tally.message("quarantined", lost)
+                    tally.reading("quarantined", _DAMAGED, lost)
+                    detail = f"batch {number} of {lost} messages"
+                    tally.dead.append(DeadLetter(0, "", _DAMAGED, detail, content))
             self._writer.execute(
                 "UPDATE cursor SET position = ? WHERE consumer = ?",
                 (position, consumer),
@@ -311,18 +350,27 @@ class Journal:
                 rows,
             )
             self._writer.executemany(
-                "INSERT OR REPLACE INTO memory VALUES (?, ?)", list(memory.items())
+                "INSERT OR REPLACE INTO memory VALUES (?, ?)",
+                [
+                    (name, _checksum(0, content).to_bytes(4) + content)
+                    for name, content in memory.items()
+                ],
             )
             if tally.dead:
                 self._bury(tally.dead)
 
     def recall(self, name: str) -> bytes | None:
-        """Return what was last remembered under a name, None if nothing was."""
+        """Return what was last remembered under a name.
+
+        None if nothing was, or if it is damaged.
+        """
         with self._failing("read"), closing(self._connect(read_only=True)) as reader:
             row = reader.execute(
                 "SELECT content FROM memory WHERE name = ?", (name,)
             ).fetchone()
-        return None if row is None else bytes(row[0])
+        if row is None or row[0][:4] != _checksum(0, row[0][4:]).to_bytes(4):
+            return None
+        return bytes(row[0][4:])
 
     def counts(self, consumer: str = "archive") -> Counts:
         """Return where every message is, at one moment."""
@@ -389,14 +437,106 @@ class Journal:
             connection.execute("PRAGMA synchronous=FULL")
         return connection
 
+    def _make(self, writer: sqlite3.Connection) -> None:
+        """Bring a file to the present format, an empty one included."""
+        (version,) = writer.execute("PRAGMA user_version").fetchone()
+        if version > FORMAT:
+            raise JournalError(
+                f"{self.path}: journal format {version}; this version of hptwin "
+                f"reads {FORMAT}. Use the version that wrote it, or move it away."
+            )
+        if version < FORMAT:
+            with writer:
+                writer.executescript("BEGIN;" + "".join(_SCRIPTS[version:]))
+                writer.execute(f"PRAGMA user_version={FORMAT}")
+
+    def _rebuild(self, aside: Path) -> None:
+        """Make the journal of what is whole in a damaged one.
+
+        All that it still has is read again, also what had been passed: the
+        damage may have moved the cursor, and writing twice is writing once.
+        """
+        take_along(self.path, aside)
+        beside = self.path.with_name(self.path.name + ".salvaged")
+        for side in ("", "-wal", "-shm"):
+            beside.with_name(beside.name + side).unlink(missing_ok=True)
+        found = lost = batches = 0
+        with closing(sqlite3.connect(beside)) as writer:
+            self._make(writer)
+            with writer:
+                for number, row in whole_rows(
+                    aside, "batch", "messages, content, checksum"
+                ):
+                    if row is None or not _whole(*row):
+                        lost += 1
+                        continue
+                    messages, content, checksum = row
+                    writer.execute(
+                        "INSERT INTO batch VALUES (?, ?, ?, ?, ?)",
+                        (number, messages, len(content), content, checksum),
+                    )
+                    found += messages
+                    batches += 1
+                writer.execute("UPDATE received SET messages = ?", (found,))
+        beside.replace(self.path)
+        _log.error(
+            "%s: made anew of the damaged one, which is kept as %s: %d messages in %d "
+            "batches were whole and are read again; %s",
+            self.path,
+            aside.name,
+            found,
+            batches,
+            f"{lost} batches were not, and are lost if they had not been read"
+            if lost
+            else "what else was in it, if anything, is lost",
+        )
+
+    def _read(
+        self, reader: sqlite3.Connection, after: int, last: int, limit: int
+    ) -> Batch | None:
+        messages: list[Message] = []
+        position, size = after, 0
+        for number, count, content, checksum in reader.execute(
+            "SELECT id, messages, content, checksum FROM batch "
+            "WHERE id > ? AND id <= ? ORDER BY id",
+            (after, last),
+        ):
+            position = number
+            size += len(content)
+            if _whole(count, content, checksum):
+                messages.extend(unpack(content))
+            else:
+                self._set_damaged(number, count, content)
+            if len(messages) >= limit or size >= _LARGEST_READ:
+                break
+        return Batch(position, messages) if position > after else None
+
+    def _set_damaged(self, number: int, count: int, content: bytes) -> None:
+        """Remember a batch that cannot be read, until its verdict is written."""
+        if number not in self._damaged:
+            _log.error(
+                "%s: batch %d of %d messages is damaged; it is quarantined, and the "
+                "rest goes on",
+                self.path,
+                number,
+                count,
+            )
+        self._damaged[number] = (count, content[:_LONGEST_LETTER])
+
     @contextmanager
     def _failing(self, doing: str) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:
+            remedy = "(is the disk full, the folder writable?)"
+            if is_damage(error, self.path):
+                remedy = (
+                    "; the file is damaged: restart the service, which will keep it "
+                    "aside and what is whole in it"
+                )
             raise JournalError(
                 f"{self.path}: cannot {doing}: {error}; nothing is acknowledged until "
-                "it can (is the disk full, the folder writable?)"
+                f"it can {remedy}"
             ) from error
 
     def _bury(self, dead: Iterable[DeadLetter]) -> None:
@@ -473,15 +613,33 @@ def _position(reader: sqlite3.Connection, consumer: str) -> int:
     return int(row[0]) if row else 0
 
 
-def _read(reader: sqlite3.Connection, after: int, limit: int) -> Batch | None:
-    messages: list[Message] = []
-    position, size = after, 0
-    for number, content in reader.execute(
-        "SELECT id, content FROM batch WHERE id > ? ORDER BY id", (after,)
-    ):
-        messages.extend(unpack(content))
-        position = number
-        size += len(content)
-        if len(messages) >= limit or size >= _LARGEST_READ:
-            break
-    return Batch(position, messages) if messages else None
+def _checksum(messages: int, content: bytes) -> int:
+    return zlib.crc32(content, messages & 0xFFFFFFFF)
+
+
+def _whole(messages: int, content: bytes, checksum: int | None) -> bool:
+    """Whether a batch is as it was written; early formats cannot tell."""
+    return checksum is None or checksum == _checksum(messages, content)
+
+
+def _unsound(connection: sqlite3.Connection) -> str:
+    """Return what is wrong with a journal whose structure is whole."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > FORMAT:
+        return ""
+    if not same_schema(connection, "".join(_SCRIPTS[:version])):
+        return "its tables are not those of a journal"
+    if version == 0:
+        return ""
+    (received,) = connection.execute("SELECT messages FROM received").fetchone()
+    for consumer, judged in connection.execute(
+        "SELECT consumer, SUM(number) FROM verdict WHERE subject = 'message' "
+        "GROUP BY consumer"
+    ).fetchall():
+        (in_flight,) = connection.execute(
+            "SELECT COALESCE(SUM(messages), 0) FROM batch WHERE id > ?",
+            (_position(connection, consumer),),
+        ).fetchone()
+        if received != judged + in_flight:
+            return f"of {received} messages it accounts for {judged + in_flight}"
+    return ""

@@ -128,13 +128,7 @@ def command(
     sys.exit(1 if outcome.broken else 0)
 
 
-def as_root() -> None:
-    """Skip where no filesystem may be mounted."""
-    if os.geteuid() != 0:
-        reason = "needs root: it mounts a filesystem of its own"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+Condition = Callable[[], object]
 
 
 def until(true: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ingest.archive.table import ArchiveError, ArchiveUnavailableError, Refused
-from ingest.reading import Reading
+from ingest.reading import Reading, Readings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,13 +35,13 @@ class Archive(Protocol):
     with their flags.
     """
 
-    def write(self, readings: Sequence[Reading]) -> Sequence[Refused]:
+    def write(self, readings: Readings | Sequence[Reading]) -> Sequence[Refused]:
         """Keep readings durably; those of one identity in their order.
 
         Returns
         -------
         sequence of Refused
-            The readings that this archive will never take, with the reason.
+            The rows that this archive will never take, with the reason.
 
         Raises
         ------
@@ -113,7 +113,8 @@ def open_archive(kind: str, **settings: Any) -> Archive:
     kind : str
         ``"parquet"``, ``"influxdb"``, or ``"memory"``, which keeps nothing.
     **settings
-        For Parquet: ``directory``, and ``read_only`` for a second process.
+        For Parquet: ``directory``, ``read_only`` for a second process, and
+        ``retention_days``.
         For InfluxDB: ``url``, ``database`` (the bucket), and ``org`` with
         ``token``, or ``username`` with ``password``; ``ca_file``.
 

@@ -16,33 +16,32 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ingest.archive.table import (
     EMPTY,
     ArchiveError,
     ArchiveUnavailableError,
     Refused,
+    Shelf,
     Table,
-    clean_frame,
-    flags_frame,
+    by_unit,
+    columnar,
     moment,
     ms,
     ordered,
     overlay,
     select,
-    values_frame,
+    tabulate,
 )
-from ingest.reading import FLAG_CODE, Reading
-
-if TYPE_CHECKING:
-    import pandas as pd
+from ingest.reading import Reading, Readings
 
 MEASUREMENT = "telemetry"
 _FLAG = "_flag"
@@ -55,10 +54,16 @@ _LONG_MS = 30 * 86_400_000
 # The client's own line: a refusal of what was sent, not of who sent it.
 _REFUSED = frozenset({400, 413, 422})
 # What line protocol cannot carry in a tag, whatever is escaped.
+_FIELD = re.compile(r'field "?([^" ]+)"? ')
+_DROPPED = re.compile(r"dropped=(\d+)")
+# A server that refuses all and says nothing more is not asked for ever.
+_MOST_REQUESTS = 400
+Part = tuple[str, Table]
+"""A unit and its table."""
 _UNWRITABLE = re.compile(r"[\x00-\x1f\x7f]|\\$|^$")
 
 
-class InfluxArchive:
+class InfluxArchive(Shelf):
     """Readings in an InfluxDB.
 
     Parameters
@@ -111,49 +116,34 @@ class InfluxArchive:
         self._ready = False
         self._flag_fields: set[str] = set()
 
-    def write(self, readings: Sequence[Reading]) -> Sequence[Refused]:
+    def write(self, readings: Readings | Sequence[Reading]) -> Sequence[Refused]:
         """Keep readings durably; see :class:`ingest.archive.Archive`."""
-        refused: list[Refused] = []
+        readings = columnar(readings)
+        if not len(readings):
+            return ()
         with self._lock:
             if not self._ready:
                 self._prepare()
-            lines: dict[tuple[str, int], dict[str, Reading]] = {}
-            for reading in readings:
-                if _UNWRITABLE.search(reading.unit):
-                    reason = f"InfluxDB cannot hold the unit name {reading.unit!r}"
-                    refused.append(Refused(reading, reason))
+            names = [point for _, point in readings.keys]
+            flagged = np.unique(readings.series[readings.flags != 0])
+            self._flag_fields.update(names[series] for series in flagged.tolist())
+            post = _Post(self._body, self._send)
+            parts: list[Part] = []
+            for unit, rows in by_unit(readings):
+                mine = readings.take(rows)
+                table = tabulate(
+                    mine.times, mine.series, mine.values, mine.flags, names
+                )
+                if _UNWRITABLE.search(unit):
+                    reason = f"InfluxDB cannot hold the unit name {unit!r}"
+                    post.refused.append((unit, table, reason))
                     continue
-                key = (reading.unit, reading.time_ms)
-                line = lines.get(key)
-                if line is None:
-                    line = lines[key] = {}
-                line[reading.point] = reading
-            self._flag_fields.update(r.point for r in readings if r.flag)
-            groups = [list(line.values()) for line in lines.values()]
-            for first in range(0, len(groups), _LINES_PER_REQUEST):
-                self._send(groups[first : first + _LINES_PER_REQUEST], refused)
-        return refused
-
-    def frame(
-        self,
-        unit: str,
-        start: datetime,
-        stop: datetime,
-        points: Iterable[str] | None = None,
-    ) -> pd.DataFrame:
-        """Return a unit's clean values; see :class:`ingest.archive.Archive`."""
-        return clean_frame(self._table(unit, start, stop, points))
-
-    def flagged(
-        self,
-        unit: str,
-        start: datetime,
-        stop: datetime,
-        points: Iterable[str] | None = None,
-    ) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Return a unit's values as they came, and their flags."""
-        table = self._table(unit, start, stop, points)
-        return values_frame(table), flags_frame(table)
+                for first in range(0, len(table.times), _LINES_PER_REQUEST):
+                    some = slice(first, first + _LINES_PER_REQUEST)
+                    parts.append((unit, table.rows(some)))
+            for request in _requests(parts):
+                post.deliver(request)
+        return _places(readings, post.refused)
 
     def units(self) -> list[str]:
         """Return the units of which anything is kept, sorted."""
@@ -196,57 +186,24 @@ class InfluxArchive:
         )
         self._ready = True
 
-    def _send(self, groups: list[list[Reading]], refused: list[Refused]) -> None:
-        from influxdb_client.rest import ApiException
+    def _send(self, body: bytes) -> None:
+        with self._failing():
+            self._writer.write(self.database, record=body, write_precision=_PRECISION)
 
-        body = b"\n".join([self._line(group) for group in groups])
-        try:
-            with self._failing():
-                self._writer.write(
-                    self.database, record=body, write_precision=_PRECISION
-                )
-        except ApiException as error:
-            # Some of it is refused; halving finds which, and all the rest of
-            # it may be written twice without harm.
-            if len(groups) > 1:
-                half = len(groups) // 2
-                parts = [groups[:half], groups[half:]]
-            elif len(groups[0]) > 1:
-                parts = [[[reading]] for reading in groups[0]]
-            else:
-                reason = f"refused by InfluxDB: {_reason(error)}"
-                refused.append(Refused(groups[0][0], reason))
-                parts = []
-            for part in parts:
-                self._send(part, refused)
-
-    def _line(self, group: list[Reading]) -> bytes:
-        fields = []
-        for reading in group:
-            fields.append(f"{_escaped(reading.point)}={reading.value!r}")
-            if reading.point in self._flag_fields:
-                code = FLAG_CODE[reading.flag]
-                fields.append(f"{_escaped(reading.point)}{_FLAG}={code}i")
-        first = group[0]
-        return (
-            f"{MEASUREMENT},unit={_escaped(first.unit)} {','.join(fields)} "
-            f"{first.time_ms}"
-        ).encode()
+    def _body(self, parts: Sequence[Part]) -> bytes:
+        return b"\n".join(
+            lines(table, f"{MEASUREMENT},unit={_escaped(unit)}", self._flag_fields)
+            for unit, table in parts
+        )
 
     def _table(
-        self,
-        unit: str,
-        start: datetime,
-        stop: datetime,
-        points: Iterable[str] | None,
+        self, unit: str, start_ms: int, stop_ms: int, points: tuple[str, ...] | None
     ) -> Table:
-        wanted = None if points is None else tuple(points)
-        start_ms, stop_ms = ms(start), ms(stop)
         fields = self._fields()
         names = [
             name
             for name in ordered(field for field in fields if not _is_flag(field))
-            if wanted is None or name in wanted
+            if points is None or name in points
         ]
         if names and stop_ms - start_ms > _LONG_MS:
             # An open-ended period is cut to what there is, not asked for in
@@ -262,7 +219,7 @@ class InfluxArchive:
             for first in range(start_ms, stop_ms, _SLICE_MS):
                 last = min(first + _SLICE_MS, stop_ms)
                 tables.append(self._slice(unit, first, last, names, fields))
-        return select(overlay(tables), wanted)
+        return overlay(tables)
 
     def _slice(
         self, unit: str, start_ms: int, stop_ms: int, names: list[str], fields: set[str]
@@ -292,15 +249,15 @@ class InfluxArchive:
                 return EMPTY
             finally:
                 response.release_conn()
-        marks = np.zeros((len(content), len(names)), np.uint8)
-        for column, name in enumerate(names):
-            if name + _FLAG in content:
-                marks[:, column] = content[name + _FLAG].fillna(0.0).to_numpy()
         return Table(
             content["time"].to_numpy(np.int64),
-            tuple(names),
-            content[names].to_numpy(np.float64),
-            marks,
+            {name: content[name].to_numpy(np.float64) for name in names},
+            {
+                flag.removesuffix(_FLAG): (
+                    content[flag].fillna(0.0).to_numpy(np.float64).astype(np.uint8)
+                )
+                for flag in flags
+            },
         )
 
     def _fields(self) -> set[str]:
@@ -378,6 +335,158 @@ class InfluxArchive:
             raise ArchiveUnavailableError(
                 f"InfluxDB at {self.url} does not answer: {error}"
             ) from error
+
+
+class _Post:
+    """Bring every reading to the server, or learn which ones it never takes.
+
+    A request of which some is refused is taken apart, and the parts are sent
+    again; what of it was taken is then written twice, without harm. What the
+    server says, where it says it, spares the search: a field that it names, and
+    how many lines it dropped.
+    """
+
+    def __init__(
+        self,
+        body: Callable[[Sequence[Part]], bytes],
+        send: Callable[[bytes], None],
+    ) -> None:
+        self._body = body
+        self._send = send
+        self._left = _MOST_REQUESTS
+        self.refused: list[tuple[str, Table, str]] = []
+
+    def deliver(self, parts: Sequence[Part]) -> None:
+        """Send some lines."""
+        from influxdb_client.rest import ApiException
+
+        try:
+            self._send(self._body(parts))
+        except ApiException as error:
+            reason = _reason(error)
+            self._left -= 1
+            if self._left < 0:
+                raise ArchiveUnavailableError(
+                    f"InfluxDB refuses too much at once to say what: {reason}"
+                ) from error
+            if len(parts) > 1:
+                half = len(parts) // 2
+                self.deliver(parts[:half])
+                self.deliver(parts[half:])
+            else:
+                self._apart(*parts[0], reason, too_long=error.status == 413)
+
+    def _apart(self, unit: str, table: Table, reason: str, *, too_long: bool) -> None:
+        number = len(table.times)
+        points = table.points
+        named = _FIELD.search(reason)
+        field = named[1].removesuffix(_FLAG) if named else ""
+        dropped = _DROPPED.search(reason)
+        everything = dropped is not None and int(dropped[1]) >= number
+        if len(points) > 1 and field in points:
+            others = [point for point in points if point != field]
+            halves = [table.columns(others), table.columns([field])]
+        elif number > 1 and everything and not field and not too_long:
+            halves = []
+        elif number > 1 and not (everything and len(points) == 1):
+            halves = [
+                table.rows(slice(number // 2)),
+                table.rows(slice(number // 2, None)),
+            ]
+        elif len(points) > 1:
+            half = len(points) // 2
+            halves = [table.columns(points[:half]), table.columns(points[half:])]
+        else:
+            halves = []
+        if not halves:
+            self.refused.append((unit, table, f"refused by InfluxDB: {reason}"))
+        for part in halves:
+            known = select(part, None)
+            if len(known.times):
+                self.deliver([(unit, known)])
+
+
+def _requests(parts: Sequence[Part]) -> Iterator[list[Part]]:
+    """Yield parts together, as many lines as one request should have."""
+    request: list[Part] = []
+    number = 0
+    for unit, table in parts:
+        if request and number + len(table.times) > _LINES_PER_REQUEST:
+            yield request
+            request, number = [], 0
+        request.append((unit, table))
+        number += len(table.times)
+    if request:
+        yield request
+
+
+def _places(
+    readings: Readings, refused: Sequence[tuple[str, Table, str]]
+) -> list[Refused]:
+    """Return the rows of what was refused; here a loop costs nothing."""
+    if not refused:
+        return []
+    reasons = {
+        (unit, point, time_ms): reason
+        for unit, table, reason in refused
+        for point, cells in table.cells.items()
+        for time_ms in table.times[~np.isnan(cells)].tolist()
+    }
+    return [
+        Refused(place, reasons[row.unit, row.point, row.time_ms])
+        for place, row in enumerate(readings)
+        if (row.unit, row.point, row.time_ms) in reasons
+    ]
+
+
+def lines(table: Table, series: str, flagged: Container[str] = ()) -> bytes:
+    """Return a table as line protocol with times in ms.
+
+    Parameters
+    ----------
+    table : Table
+        A row without any value gives no line.
+    series : str
+        Measurement and tags, escaped.
+    flagged : container of str
+        The points whose flag is written, also where it is none.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    # Lines with the same fields are joined column by column, all at once.
+    there = np.array([~np.isnan(cells) for cells in table.cells.values()])
+    patterns, of_row = np.unique(
+        np.packbits(there, axis=0).T, axis=0, return_inverse=True
+    )
+    found: list[bytes] = []
+    for number in range(len(patterns)):
+        rows = np.flatnonzero(of_row.ravel() == number)
+        fields: list[Any] = []
+        text = f"{series} "
+        for (name, cells), known in zip(
+            table.cells.items(), there[:, rows[0]].tolist(), strict=True
+        ):
+            if not known:
+                continue
+            fields += [text + f"{_escaped(name)}=", _texts(cells[rows])]
+            text = ","
+            if name in flagged:
+                marks = table.flags.get(name, np.zeros(len(table.times), np.uint8))
+                fields += [f",{_escaped(name)}{_FLAG}=", _texts(marks[rows])]
+                text = "i,"
+        if fields:
+            fields += [f"{text.removesuffix(',')} ", _texts(table.times[rows])]
+            whole = pc.binary_join_element_wise(*fields, "")
+            several = pa.array([whole.to_pylist()], pa.list_(pa.string()))
+            found.append(pc.binary_join(several, "\n")[0].as_py().encode())
+    return b"\n".join(found)
+
+
+def _texts(values: NDArray[np.generic]) -> Any:
+    import pyarrow as pa
+
+    return pa.array(values).cast(pa.string())
 
 
 def _remedy(status: int | None) -> str:

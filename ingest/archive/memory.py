@@ -3,76 +3,45 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ingest.archive.table import (
     EMPTY,
     Refused,
+    Shelf,
     Table,
-    as_arrays,
     between,
-    clean_frame,
-    flags_frame,
+    by_unit,
+    columnar,
     moment,
-    ms,
     overlay,
-    select,
     tabulate,
-    values_frame,
 )
-from ingest.reading import Reading
-
-if TYPE_CHECKING:
-    import pandas as pd
+from ingest.reading import Reading, Readings
 
 
-class MemoryArchive:
+class MemoryArchive(Shelf):
     """Readings for as long as the process lives."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._parts: dict[str, list[Table]] = {}
-        self._codes: dict[str, int] = {}
+        self._tables: dict[str, Table] = {}
+        self._new: dict[str, list[Readings]] = {}
 
-    def write(self, readings: Sequence[Reading]) -> Sequence[Refused]:
+    def write(self, readings: Readings | Sequence[Reading]) -> Sequence[Refused]:
         """Keep readings; see :class:`ingest.archive.Archive`."""
-        groups: dict[str, list[Reading]] = {}
-        for reading in readings:
-            groups.setdefault(reading.unit, []).append(reading)
-            self._codes.setdefault(reading.point, len(self._codes))
-        names = {code: name for name, code in self._codes.items()}
+        readings = columnar(readings)
         with self._lock:
-            for unit, group in groups.items():
-                part = tabulate(*as_arrays(group, self._codes), names)
-                self._parts.setdefault(unit, []).append(part)
+            for unit, rows in by_unit(readings):
+                self._new.setdefault(unit, []).append(readings.take(rows))
         return ()
-
-    def frame(
-        self,
-        unit: str,
-        start: datetime,
-        stop: datetime,
-        points: Iterable[str] | None = None,
-    ) -> pd.DataFrame:
-        """Return a unit's clean values; see :class:`ingest.archive.Archive`."""
-        return clean_frame(self._table(unit, start, stop, points))
-
-    def flagged(
-        self,
-        unit: str,
-        start: datetime,
-        stop: datetime,
-        points: Iterable[str] | None = None,
-    ) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Return a unit's values as they came, and their flags."""
-        table = self._table(unit, start, stop, points)
-        return values_frame(table), flags_frame(table)
 
     def units(self) -> list[str]:
         """Return the units of which anything is kept, sorted."""
-        return sorted(self._parts)
+        return sorted({*self._tables, *self._new})
 
     def span(self, unit: str) -> tuple[datetime, datetime] | None:
         """Return the times of a unit's first and last reading, None if none."""
@@ -83,23 +52,35 @@ class MemoryArchive:
 
     def close(self) -> None:
         """Forget everything."""
-        self._parts.clear()
+        self._tables.clear()
+        self._new.clear()
 
     def _whole(self, unit: str) -> Table:
         with self._lock:
-            parts = self._parts.get(unit)
-            if not parts:
-                return EMPTY
-            if len(parts) > 1:
-                parts[:] = [overlay(parts)]
-            return parts[0]
+            parts = self._new.pop(unit, [])
+            table = self._tables.get(unit, EMPTY)
+            if parts:
+                table = overlay([table, _tabulated(parts)])
+                self._tables[unit] = table
+            return table
 
     def _table(
-        self,
-        unit: str,
-        start: datetime,
-        stop: datetime,
-        points: Iterable[str] | None,
+        self, unit: str, start_ms: int, stop_ms: int, points: tuple[str, ...] | None
     ) -> Table:
-        wanted = None if points is None else tuple(points)
-        return select(between(self._whole(unit), ms(start), ms(stop)), wanted)
+        return between(self._whole(unit), start_ms, stop_ms)
+
+
+def _tabulated(parts: Sequence[Readings]) -> Table:
+    """Return readings of one unit, from several writes, as one table."""
+    codes: dict[str, int] = {}
+    columns = []
+    for part in parts:
+        code_of = [codes.setdefault(point, len(codes)) for _, point in part.keys]
+        columns.append(np.array(code_of, np.int32)[part.series])
+    return tabulate(
+        np.concatenate([part.times for part in parts]),
+        np.concatenate(columns),
+        np.concatenate([part.values for part in parts]),
+        np.concatenate([part.flags for part in parts]),
+        list(codes),
+    )

@@ -1,12 +1,11 @@
-"""The embedded archive: a tail that any process can read, and sealed days.
+"""The embedded archive: a tail that any process can read, and sealed files.
 
 New readings go into the *tail*, a SQLite file (WAL, ``synchronous=FULL``) of
 batches, each a block of fixed-size records of one unit and one UTC day. A day
-that is over is *sealed*: merged with its file if there is one, written as
-``unit=<id>/<date>.parquet`` beside it, renamed into place, and only then
-deleted from the tail. A crash between the two leaves both, which reads the
-same. Readings that come late for a sealed day wait in the tail and are merged
-with the next sealing.
+that is over is *sealed*: merged with its file if there is one
+(:mod:`ingest.archive.sealed`), and only then deleted from the tail. A crash
+between the two leaves both, which reads the same. Readings that come late for
+a sealed day wait in the tail and are merged with the next sealing.
 
 A reader takes the tail first and the files second; whatever is sealed
 meanwhile it sees twice, never not at all. One process writes, which a lock
@@ -17,43 +16,38 @@ from __future__ import annotations
 
 import fcntl
 import logging
-import os
 import sqlite3
 import threading
-import urllib.parse
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from datetime import UTC, date, datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ingest.archive import sealed
+from ingest.archive.sealed import Sealed
 from ingest.archive.table import (
     DAY_MS,
     EMPTY,
     ArchiveError,
     ArchiveUnavailableError,
     Refused,
+    Shelf,
     Table,
-    as_arrays,
     between,
-    clean_frame,
-    flags_frame,
+    by_day,
+    by_unit,
+    columnar,
     moment,
-    ms,
     overlay,
-    select,
     tabulate,
-    values_frame,
 )
-from ingest.reading import Reading
-
-if TYPE_CHECKING:
-    import pandas as pd
-    import pyarrow as pa
+from ingest.reading import Reading, Readings
 
 _log = logging.getLogger(__name__)
 
@@ -72,15 +66,27 @@ CREATE TABLE batch (
 CREATE INDEX batch_of_day ON batch (unit, day, id);
 CREATE TABLE point (code INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 """
-_FLAG = "__flag"
-_EPOCH_DAY = date(1970, 1, 1).toordinal()
 # Small batches of one day are joined, else a slow plant's day is a hundred
-# thousand rows; a joined batch of this size is left alone.
+# thousand rows; what is joined until it is this big is left alone.
 _JOIN_ROWS = 512
-_BIG = 50_000
+_BIG = 5000
+# How long a month that is over waits for late readings.
+_SETTLING_DAYS = 2
 
 
-class ParquetArchive:
+@dataclass(slots=True)
+class _Small:
+    """The small batches of one unit and day."""
+
+    batches: int = 0
+    readings: int = 0
+
+    @property
+    def many(self) -> bool:
+        return self.batches >= _JOIN_ROWS or self.readings >= 20 * _BIG
+
+
+class ParquetArchive(Shelf):
     """Readings in a folder, without any server.
 
     Parameters
@@ -89,6 +95,9 @@ class ParquetArchive:
         Made if missing.
     read_only : bool
         For a second process: look, and change nothing.
+    retention_days : int, optional
+        How many days are kept at least, counted back from the newest reading
+        of any unit; a finished month goes as a whole. None keeps for ever.
     seal_after : int
         How many readings may be in the tail before finished days are sealed,
         beside the sealing at each new day.
@@ -100,14 +109,20 @@ class ParquetArchive:
     """
 
     def __init__(
-        self, directory: Path, *, read_only: bool = False, seal_after: int = 2_000_000
+        self,
+        directory: Path,
+        *,
+        read_only: bool = False,
+        retention_days: int | None = None,
+        seal_after: int = 2_000_000,
     ) -> None:
         self.directory = Path(directory)
         self._read_only = read_only
+        self._retention_days = retention_days
         self._seal_after = seal_after
         self._lock = threading.Lock()
         self._tail_path = self.directory / "tail.sqlite"
-        self._small: defaultdict[tuple[str, int], int] = defaultdict(int)
+        self._small: defaultdict[tuple[str, int], _Small] = defaultdict(_Small)
         self._newest: dict[str, int] = {}
         self._in_tail = 0
         self._codes: dict[str, int] = {}
@@ -116,39 +131,47 @@ class ParquetArchive:
         if not read_only:
             self._open()
 
-    def write(self, readings: Sequence[Reading]) -> Sequence[Refused]:
+    def write(self, readings: Readings | Sequence[Reading]) -> Sequence[Refused]:
         """Keep readings durably; see :class:`ingest.archive.Archive`."""
         if self._writer is None:
             raise ArchiveError(f"{self.directory}: opened for reading only")
-        if not readings:
+        readings = columnar(readings)
+        if not len(readings):
             return ()
-        groups: dict[tuple[str, int], list[Reading]] = {}
-        for reading in readings:
-            key = (reading.unit, reading.time_ms // DAY_MS)
-            group = groups.get(key)
-            if group is None:
-                group = groups[key] = []
-            group.append(reading)
         with self._lock, _failing(self._tail_path):
             self._take_over()
+            records = self._records(readings)
+            blocks: list[tuple[str, int, NDArray[np.void]]] = []
+            for unit, rows in by_unit(readings):
+                mine = records[rows]
+                for day, places in by_day(mine["time"]):
+                    blocks.append((unit, day, mine[places]))
             with self._writer:
-                self._name({reading.point for reading in readings})
-                for (unit, day), group in groups.items():
-                    records = _records(group, self._codes)
-                    self._insert(unit, day, records)
-            # Nothing below may fail a write that is already durable.
-            new_day = False
-            for unit, day in groups:
-                self._small[unit, day] += 1
-                known = self._newest.get(unit)
-                if known is None or day > known:
-                    new_day = new_day or known is not None
-                    self._newest[unit] = day
-                if self._small[unit, day] >= _JOIN_ROWS:
-                    self._join(unit, day)
-            self._in_tail += len(readings)
-            if new_day or self._in_tail > self._seal_after:
-                self._seal(every=False)
+                for unit, day, block in blocks:
+                    self._insert(unit, day, block)
+        new_day = False
+        for unit, day, block in blocks:
+            known = self._newest.get(unit)
+            if known is None or day > known:
+                new_day = new_day or known is not None
+                self._newest[unit] = day
+            count = self._small[unit, day]
+            if len(block) < _BIG:
+                count.batches += 1
+                count.readings += len(block)
+        self._in_tail += len(readings)
+        try:
+            with self._lock:
+                for unit, day, _ in blocks:
+                    if self._small[unit, day].many:
+                        self._join(unit, day)
+                if new_day or self._in_tail > self._seal_after:
+                    self._seal(every=False)
+                if new_day:
+                    self._tidy()
+        except (OSError, sqlite3.Error) as error:
+            # What was written is durable, and stays where it is until later.
+            _log.error("%s: not tidied up: %s", self.directory, error)
         return ()
 
     def seal(self) -> None:
@@ -159,56 +182,22 @@ class ParquetArchive:
             self._take_over()
             self._seal(every=True)
 
-    def frame(
-        self,
-        unit: str,
-        start: datetime,
-        stop: datetime,
-        points: Iterable[str] | None = None,
-    ) -> pd.DataFrame:
-        """Return a unit's clean values; see :class:`ingest.archive.Archive`."""
-        return clean_frame(self._table(unit, start, stop, points))
-
-    def flagged(
-        self,
-        unit: str,
-        start: datetime,
-        stop: datetime,
-        points: Iterable[str] | None = None,
-    ) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Return a unit's values as they came, and their flags."""
-        table = self._table(unit, start, stop, points)
-        return values_frame(table), flags_frame(table)
-
     def units(self) -> list[str]:
         """Return the units of which anything is kept, sorted."""
-        found: set[str] = set()
-        with self._reading() as tail:
-            if tail is not None:
-                found.update(
-                    row[0] for row in tail.execute("SELECT DISTINCT unit FROM batch")
-                )
-        for folder in self.directory.glob("unit=*"):
-            if next(folder.glob("*.parquet"), None) is not None:
-                found.add(urllib.parse.unquote(folder.name.removeprefix("unit=")))
-        return sorted(found)
+        found = set(self._ask("SELECT DISTINCT unit FROM batch"))
+        return sorted(found | sealed.units(self.directory))
 
     def span(self, unit: str) -> tuple[datetime, datetime] | None:
         """Return the times of a unit's first and last reading, None if none."""
-        days = {_day(path) for path in self._folder(unit).glob("*.parquet")}
+        days = self._ask("SELECT DISTINCT day FROM batch WHERE unit = ?", unit)
+        edges: set[int] = set()
         with self._reading() as tail:
-            if tail is not None:
-                days.update(
-                    row[0]
-                    for row in tail.execute(
-                        "SELECT DISTINCT day FROM batch WHERE unit = ?", (unit,)
-                    )
-                )
-        if not days:
-            return None
-        first = self._load(unit, min(days) * DAY_MS, (min(days) + 1) * DAY_MS, None)
-        last = self._load(unit, max(days) * DAY_MS, (max(days) + 1) * DAY_MS, None)
-        return moment(int(first.times[0])), moment(int(last.times[-1]))
+            if tail is not None and days:
+                for day in {min(days), max(days)}:
+                    for block in _blocks(tail, unit, day, day).get(day, ()):
+                        edges |= {int(block["time"].min()), int(block["time"].max())}
+        edges.update(Sealed(self.directory, unit).span() or ())
+        return (moment(min(edges)), moment(max(edges))) if edges else None
 
     def close(self) -> None:
         """Let go of the files; nothing that was written is lost."""
@@ -262,21 +251,45 @@ class ParquetArchive:
                 "one, or only read here"
             ) from error
         self._claim = claim
-        self._codes = {
-            name: code for code, name in writer.execute("SELECT code, name FROM point")
-        }
-        for unit, day, rows, readings in writer.execute(
-            "SELECT unit, day, COUNT(*), SUM(readings) FROM batch GROUP BY unit, day"
+        self._learn()
+        for unit in sealed.units(self.directory):
+            try:
+                pieces = Sealed(self.directory, unit).pieces()
+            except ArchiveError as error:
+                _log.error("%s", error)  # whoever reads that unit is told
+                continue
+            self._newest[unit] = max(piece.last for piece in pieces)
+        for unit, day, readings in writer.execute(
+            "SELECT unit, day, readings FROM batch"
         ):
-            self._small[unit, day] = rows
+            if readings < _BIG:
+                self._small[unit, day].batches += 1
+                self._small[unit, day].readings += readings
             self._in_tail += readings
             self._newest[unit] = max(day, self._newest.get(unit, day))
 
-    def _name(self, points: set[str]) -> None:
+    def _learn(self) -> None:
         assert self._writer is not None  # noqa: S101
-        for point in sorted(points - self._codes.keys()):
-            row = self._writer.execute("INSERT INTO point (name) VALUES (?)", (point,))
-            self._codes[point] = int(row.lastrowid or 0)
+        self._codes = dict(self._writer.execute("SELECT name, code FROM point"))
+
+    def _records(self, readings: Readings) -> NDArray[np.void]:
+        """Return readings as the tail stores them."""
+        assert self._writer is not None  # noqa: S101
+        occurring = np.flatnonzero(np.bincount(readings.series)).tolist()
+        points = {series: readings.keys[series][1] for series in occurring}
+        new = sorted(set(points.values()) - self._codes.keys())
+        if new:
+            with self._writer:
+                self._writer.executemany(
+                    "INSERT INTO point (name) VALUES (?)", [(name,) for name in new]
+                )
+            self._learn()
+        codes = np.zeros(len(readings.keys), np.uint16)
+        codes[occurring] = [self._codes[point] for point in points.values()]
+        records = np.empty(len(readings), _RECORD)
+        records["time"], records["point"] = readings.times, codes[readings.series]
+        records["value"], records["flag"] = readings.values, readings.flags
+        return records
 
     def _insert(self, unit: str, day: int, records: NDArray[np.void]) -> None:
         assert self._writer is not None  # noqa: S101
@@ -301,29 +314,24 @@ class ParquetArchive:
                     "DELETE FROM batch WHERE id = ?", [(row[0],) for row in rows]
                 )
                 self._insert(unit, day, joined)
-        self._small[unit, day] = 1
+        self._small.pop((unit, day))
 
     def _seal(self, *, every: bool) -> None:
         assert self._writer is not None  # noqa: S101
         days = self._writer.execute(
-            "SELECT DISTINCT unit, day FROM batch ORDER BY unit, day"
+            "SELECT unit, day, MAX(id) FROM batch GROUP BY unit, day ORDER BY unit, day"
         ).fetchall()
-        for unit, day in days:
+        for unit, day, last in days:
             if not every and day >= self._newest.get(unit, day):
                 continue
-            (last,) = self._writer.execute(
-                "SELECT MAX(id) FROM batch WHERE unit = ? AND day = ?", (unit, day)
-            ).fetchone()
-            tail = _tail(self._writer, unit, day, day, None)
-            path = self._file(unit, day)
             try:
-                table = overlay([_file_table(path, None), tail])
+                tables = _tail(self._writer, unit, day, day, None)
+                Sealed(self.directory, unit).add(day, overlay(tables))
             except ArchiveError as error:
                 # The day stays in the tail, where it is safe, until somebody
                 # has looked at the damaged file; other days go on.
                 _log.error("not sealed: %s", error)
                 continue
-            _write_file(path, select(table, None))
             with self._writer:
                 self._writer.execute(
                     "DELETE FROM batch WHERE unit = ? AND day = ? AND id <= ?",
@@ -337,36 +345,38 @@ class ParquetArchive:
         # What is left cannot be sealed; wait for as much again.
         self._seal_after = max(self._seal_after, 2 * left)
 
-    def _table(
-        self,
-        unit: str,
-        start: datetime,
-        stop: datetime,
-        points: Iterable[str] | None,
-    ) -> Table:
-        wanted = None if points is None else tuple(points)
-        return select(self._load(unit, ms(start), ms(stop), wanted), wanted)
+    def _tidy(self) -> None:
+        """Put finished months together, and let go of what is too old."""
+        newest = max(self._newest.values(), default=0)
+        for unit in sealed.units(self.directory):
+            files = Sealed(self.directory, unit)
+            try:
+                if self._retention_days is not None:
+                    files.expire(newest - self._retention_days)
+                files.compact(newest - _SETTLING_DAYS)
+            except ArchiveError as error:
+                _log.error("not put together: %s", error)
 
-    def _load(
+    def _table(
         self, unit: str, start_ms: int, stop_ms: int, points: tuple[str, ...] | None
     ) -> Table:
         if stop_ms <= start_ms:
             return EMPTY
-        first, last = start_ms // DAY_MS, (stop_ms - 1) // DAY_MS
         # The tail first: see the head of this file.
+        tail: list[Table] = []
         with self._reading() as reader:
-            tail = (
-                _tail(reader, unit, first, last, points)
-                if reader is not None
-                else EMPTY
-            )
-        names = sorted(
-            path
-            for path in self._folder(unit).glob("*.parquet")
-            if first <= _day(path) <= last
-        )
-        sealed = overlay([_file_table(path, points) for path in names])
-        return between(overlay([sealed, tail]), start_ms, stop_ms)
+            if reader is not None:
+                first, last = start_ms // DAY_MS, (stop_ms - 1) // DAY_MS
+                tail = _tail(reader, unit, first, last, points)
+        kept = Sealed(self.directory, unit).read(start_ms, stop_ms, points)
+        return between(overlay([kept, *tail]), start_ms, stop_ms)
+
+    def _ask(self, query: str, *values: str) -> list[Any]:
+        """Return the first column of an answer of the tail."""
+        with self._reading() as tail:
+            if tail is None:
+                return []
+            return [row[0] for row in tail.execute(query, values)]
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection | None]:
@@ -384,20 +394,19 @@ class ParquetArchive:
                 connection.execute("BEGIN")
                 yield connection
 
-    def _folder(self, unit: str) -> Path:
-        return self.directory / f"unit={urllib.parse.quote(unit, safe='')}"
 
-    def _file(self, unit: str, day: int) -> Path:
-        name = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(days=day)).date()
-        return self._folder(unit) / f"{name.isoformat()}.parquet"
-
-
-def _records(readings: Sequence[Reading], codes: dict[str, int]) -> NDArray[np.void]:
-    times, points, values, flags = as_arrays(readings, codes)
-    records = np.empty(len(readings), _RECORD)
-    records["time"], records["point"] = times, points
-    records["value"], records["flag"] = values, flags
-    return records
+def _blocks(
+    reader: sqlite3.Connection, unit: str, first: int, last: int
+) -> dict[int, list[NDArray[np.void]]]:
+    """Return the tail's batches of a unit by day, in the order of arrival."""
+    blocks: dict[int, list[NDArray[np.void]]] = {}
+    for day, records in reader.execute(
+        "SELECT day, records FROM batch WHERE unit = ? AND day BETWEEN ? AND ? "
+        "ORDER BY id",
+        (unit, first, last),
+    ):
+        blocks.setdefault(day, []).append(np.frombuffer(records, _RECORD))
+    return blocks
 
 
 def _tail(
@@ -406,107 +415,25 @@ def _tail(
     first: int,
     last: int,
     points: tuple[str, ...] | None,
-) -> Table:
+) -> list[Table]:
+    """Return the tail's tables of a unit, one for each day."""
     names = dict(reader.execute("SELECT code, name FROM point"))
-    blocks = [
-        np.frombuffer(row[0], _RECORD)
-        for row in reader.execute(
-            "SELECT records FROM batch WHERE unit = ? AND day BETWEEN ? AND ? "
-            "ORDER BY id",
-            (unit, first, last),
+    tables = []
+    for blocks in _blocks(reader, unit, first, last).values():
+        records = np.concatenate(blocks)
+        if points is not None:
+            wanted = [code for code, name in names.items() if name in points]
+            records = records[np.isin(records["point"], wanted)]
+        tables.append(
+            tabulate(
+                records["time"],
+                records["point"],
+                records["value"],
+                records["flag"],
+                names,
+            )
         )
-    ]
-    if not blocks:
-        return EMPTY
-    records = np.concatenate(blocks)
-    if points is not None:
-        wanted = [code for code, name in names.items() if name in points]
-        records = records[np.isin(records["point"], wanted)]
-    return tabulate(
-        records["time"], records["point"], records["value"], records["flag"], names
-    )
-
-
-def _day(path: Path) -> int:
-    try:
-        return date.fromisoformat(path.stem).toordinal() - _EPOCH_DAY
-    except ValueError:
-        raise ArchiveError(
-            f"{path}: no file of this archive; its name should be a date. Move it away."
-        ) from None
-
-
-def _file_table(path: Path, points: tuple[str, ...] | None) -> Table:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if not path.exists():
-        return EMPTY
-    try:
-        with pq.ParquetFile(path) as file:
-            stored = file.schema_arrow.names
-            columns = [
-                name
-                for name in stored
-                if name == "time"
-                or points is None
-                or name.removesuffix(_FLAG) in points
-            ]
-            content: pa.Table = file.read(columns=columns, use_threads=False)
-    except (pa.ArrowException, OSError) as error:
-        raise ArchiveError(
-            f"{path}: damaged: {error}; restore it from a backup, or move it away "
-            "to go on without that day"
-        ) from error
-    names = tuple(n for n in columns if n != "time" and not n.endswith(_FLAG))
-    times = content.column("time").cast(pa.int64()).to_numpy()
-    # Column by column in memory, as the file has it.
-    values = np.empty((len(names), len(times))).T
-    flags = np.zeros((len(times), len(names)), np.uint8)
-    for column, name in enumerate(names):
-        values[:, column] = content.column(name).to_numpy()
-        if name + _FLAG in columns:
-            flags[:, column] = content.column(name + _FLAG).to_numpy()
-    return Table(times, names, values, flags)
-
-
-def _write_file(path: Path, table: Table) -> None:
-    """Write a day beside its file and rename it into place, all of it synced."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    arrays: dict[str, pa.Array] = {
-        "time": pa.array(table.times, pa.timestamp("ms", tz="UTC"))
-    }
-    for column, name in enumerate(table.points):
-        # NaN is this archive's missing, also on disk: no null bitmap to keep.
-        arrays[name] = pa.array(table.cells[:, column], from_pandas=False)
-        marks = table.flags[:, column]
-        if marks.any():
-            arrays[name + _FLAG] = pa.array(marks)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = pa.table(arrays).replace_schema_metadata({"hptwin_format": str(FORMAT)})
-    beside = path.with_suffix(".tmp")
-    with beside.open("wb") as file:
-        pq.write_table(
-            content,
-            file,
-            compression="zstd",
-            use_dictionary=False,
-            use_byte_stream_split=list(table.points),
-            column_encoding={
-                "time": "DELTA_BINARY_PACKED",
-                **{n: "PLAIN" for n in arrays if n.endswith(_FLAG)},
-            },
-        )
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    return tables
 
 
 @contextmanager

@@ -9,6 +9,7 @@ be read for is counted, and the other cells arrive.
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from ingest.intake import backfill
 from ingest.journal import Tally
 from ingest.payload import UnreadableError, milliseconds, value
-from ingest.reading import Reading, Source
+from ingest.reading import Reading, Readings, Source
 from twin.points import nearest
 
 if TYPE_CHECKING:
@@ -82,16 +83,24 @@ class History:
 
     def __iter__(self) -> Iterator[Reading]:
         """Yield every reading; of two for one instant the file's later last."""
+        return itertools.chain.from_iterable(self.parts())
+
+    def parts(self, rows: int = 5000) -> Iterator[Readings]:
+        """Yield the readings of some rows at a time, as columns."""
         keys = [(source.unit, source.point) for source, _ in self.columns]
-        block = 5000
-        for first in range(0, len(self.times), block):
-            times = self.times[first : first + block].tolist()
-            lists = [cells[first : first + block].tolist() for _, cells in self.columns]
-            for row, time_ms in enumerate(times):
-                for (unit, point), cells in zip(keys, lists, strict=True):
-                    cell = cells[row]
-                    if cell == cell:  # a number: NaN is unlike itself
-                        yield Reading(unit, point, time_ms, cell)
+        for first in range(0, len(self.times), rows):
+            times = self.times[first : first + rows]
+            cells = np.column_stack(
+                [column[first : first + rows] for _, column in self.columns]
+            )
+            row, column = np.nonzero(~np.isnan(cells))
+            yield Readings(
+                keys,
+                column.astype(np.int32),
+                times[row],
+                cells[row, column],
+                np.zeros(len(row), np.uint8),
+            )
 
     def into(self, archive: Archive, now_ms: int | None = None) -> Tally:
         """Judge the readings and keep them in an archive.
@@ -102,7 +111,7 @@ class History:
             A verdict for each cell that holds anything, the rejected included.
         """
         counters = [(s.unit, s.point) for s, _ in self.columns if s.counter]
-        tally = backfill(self, archive, now_ms, counters=counters)
+        tally = backfill(self.parts(), archive, now_ms, counters=counters)
         for reason, number in self.rejected.items():
             tally.reading("rejected", reason, number)
         return tally

@@ -4,7 +4,8 @@
 
     broker --> journal, synced --> acknowledged
                   |  cursor
-                  decode --> check --> archive --> verdicts and cursor together
+                  decode --> check --> archive --> verdicts, memory and cursor
+                                                   together
 
 Two threads with the journal between them, so an archive that is down, slow or
 full costs disk and nothing else: the first goes on taking messages in, the
@@ -15,15 +16,26 @@ not yet passed is written again after a crash, which changes nothing.
 from __future__ import annotations
 
 import logging
+import statistics
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from ingest.archive.table import ArchiveError, ArchiveUnavailableError
-from ingest.checks import Checker
+import numpy as np
+
+from ingest import checks
+from ingest.archive.table import (
+    ArchiveError,
+    ArchiveUnavailableError,
+    Refused,
+    moment,
+)
+from ingest.checks import DUPLICATE, KEPT, Checker, Judged, Latest
+from ingest.decoder import Decoded, Decoder
 from ingest.journal import (
     Counts,
     DeadLetter,
@@ -32,17 +44,24 @@ from ingest.journal import (
     Message,
     Tally,
 )
-from ingest.payload import decode, index
-from ingest.reading import Reading, Rejection, Source
+from ingest.reading import Readings, Source
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from ingest.archive import Archive
     from ingest.broker import Subscriber
 
 _log = logging.getLogger(__name__)
 _FIRST_WAIT_S = 0.5
 _LONGEST_WAIT_S = 10.0
+# How much is read again after a restart: what the checks' memory has not seen
+# yet, and before that, to know what the broker sends twice.
+_REMEMBER_EVERY = 8 << 20
 _WARM_UP = 5000
+_CHECKS = "checks"
+_CLOCKS = 101
+_END = datetime(9999, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +118,7 @@ class Intake:
         *,
         batch: int = 5000,
     ) -> None:
-        self._sources = index(sources)
+        self._sources = tuple(sources)
         self._counters = [(s.unit, s.point) for s in sources if s.counter]
         self._archive = archive
         self._journal = journal
@@ -109,6 +128,10 @@ class Intake:
         self._arrived = threading.Event()
         self._threads: list[threading.Thread] = []
         self._checker = Checker(self._counters)
+        self._decoder = Decoder(self._sources)
+        self._judging = threading.Lock()
+        self._delays: dict[str, deque[int]] = {}
+        self._unremembered = 0
         self._journal_problem = ""
         self._archive_problem = ""
 
@@ -157,9 +180,57 @@ class Intake:
         """Return where every message is; see :class:`ingest.journal.Counts`."""
         return self._journal.counts()
 
-    def latest(self) -> dict[tuple[str, str], tuple[int, float]]:
-        """Return the newest time (in ms since 1970) and value of each point."""
+    def latest(self) -> dict[tuple[str, str], Latest]:
+        """Return the newest reading of each point."""
         return self._checker.latest()
+
+    def clock_offsets(self) -> dict[str, float]:
+        """Return how much later than their stamps messages arrive, by topic.
+
+        The median of the last ones: transport and the difference of the
+        clocks together, negative for a clock that is ahead. [s] Readings are
+        kept with their device's time whatever it is.
+        """
+        return {
+            topic: statistics.median(delays) / 1e3
+            for topic, delays in self._delays.copy().items()
+        }
+
+    def settle(self) -> int:
+        """Judge again, in the order of time, what came in another order.
+
+        Call it before a finished day is used. What the archive then holds no
+        longer depends on the order of arrival.
+
+        Returns
+        -------
+        int
+            How many flags it has changed.
+
+        Raises
+        ------
+        ingest.archive.ArchiveUnavailableError
+            If the archive cannot be read or written now; call it again later.
+        """
+        if not self._judging.acquire(timeout=_LONGEST_WAIT_S):
+            raise ArchiveUnavailableError(
+                self._archive_problem or "the intake is busy; settle again later"
+            )
+        changed = 0
+        try:
+            for unit, since_ms in self._checker.disordered().items():
+                span = self._archive.span(unit)
+                if span is None:
+                    continue
+                start = max(span[0], moment(max(since_ms, checks.EARLIEST_MS)))
+                kept = long_form(unit, *self._archive.flagged(unit, start, _END))
+                again = self._checker.settle(unit, kept)
+                if len(again):
+                    self._archive.write(again)
+                    changed += len(again)
+        finally:
+            self._judging.release()
+        return changed
 
     def health(self, now_ms: int) -> Health:
         """Return how the intake is, at a given time in ms since 1970."""
@@ -190,10 +261,6 @@ class Intake:
             overflows=status.overflows if status is not None else 0,
             problem="; ".join(problem for problem in problems if problem),
         )
-
-    def backfill(self, readings: Iterable[Reading], now_ms: int | None = None) -> Tally:
-        """Put readings of a file into the archive; see :func:`backfill`."""
-        return backfill(readings, self._archive, now_ms, counters=self._counters)
 
     def _guarded(self, step: Callable[[], None]) -> None:
         """Keep a thread alive whatever happens in it."""
@@ -237,28 +304,54 @@ class Intake:
     def _to_archive(self) -> None:
         journal = self._journal
         position = journal.position()
-        self._checker = self._warm(position)
+        self._warm(position)
         while not self._stopping.is_set():
             self._arrived.clear()
             batch = journal.read(position, messages=self._batch)
             if batch is None:
                 self._arrived.wait(0.25)
                 continue
-            outcomes = [
-                _judged(message, self._sources, self._checker)
-                for message in batch.messages
-            ]
-            refused = self._write(outcomes)
-            if refused is None:
-                return
-            journal.advance(batch.position, _tally(outcomes, refused))
+            with self._judging:
+                decoded, judged = self._judged(batch.messages)
+                refused = self._write(judged.kept)
+                if refused is None:
+                    self._checker = Checker(self._counters)  # it saw what is not kept
+                    return
+                self._compare_clocks(batch.messages, decoded)
+                tally = _tally(batch.messages, decoded, judged, refused)
+                self._unremembered += sum(len(m.payload) for m in batch.messages)
+                memory = {}
+                if self._unremembered > _REMEMBER_EVERY:
+                    memory[_CHECKS] = _stamped(batch.position, self._checker)
+                journal.advance(batch.position, tally, memory=memory)
+                if memory:
+                    self._unremembered = 0
             position = batch.position
 
-    def _write(self, outcomes: list[_Outcome]) -> dict[_Key, str] | None:
+    def _judged(self, messages: Sequence[Message]) -> tuple[Decoded, Judged]:
+        decoded = self._decoder.decode(messages)
+        received = np.array([message.received_ms for message in messages], np.int64)
+        return decoded, self._checker.judge(
+            decoded.readings, received[decoded.messages]
+        )
+
+    def _compare_clocks(self, messages: Sequence[Message], decoded: Decoded) -> None:
+        """Note how much later than their stamps the last messages arrived."""
+        places, first = np.unique(decoded.messages, return_index=True)
+        stamps = decoded.readings.times[first]
+        for place, stamp in zip(
+            places[-_CLOCKS:].tolist(), stamps[-_CLOCKS:].tolist(), strict=True
+        ):
+            message = messages[place]
+            # One without a time of its own has that of its reception.
+            if stamp != message.received_ms and not message.retained:
+                delays = self._delays.setdefault(message.topic, deque(maxlen=_CLOCKS))
+                delays.append(message.received_ms - stamp)
+
+    def _write(self, readings: Readings) -> Sequence[Refused] | None:
         """Write until the archive has it; None when we are to stop before."""
-        readings = [reading for outcome in outcomes for reading in outcome.kept]
         wait = _FIRST_WAIT_S
-        while readings:
+        while len(readings):
             try:
                 refused = self._archive.write(readings)
             except (ArchiveUnavailableError, ArchiveError) as error:
@@ -270,36 +363,50 @@ class Intake:
                 if self._archive_problem:
                     _log.info("the archive takes readings again")
                 self._archive_problem = ""
-                return {_key(reading): reason for reading, reason in refused}
-        return {}
+                return refused
+        return ()
 
-    def _warm(self, position: int) -> Checker:
-        """Return a judge that remembers what the last one had seen.
+    def _warm(self, position: int) -> None:
+        """Remember what the last process had seen up to a position.
 
-        The memory is what the newest passed messages make of it, so nothing
-        of it needs to be stored, and what the broker sends again after a
-        crash is known to be a duplicate.
+        Its memory was kept now and then, and what it judged since is judged
+        again and goes nowhere. What is older than that memory only tells
+        which instants are known, so that what the broker sends again after a
+        crash is a duplicate.
         """
-        checker = Checker(self._counters)
-        for message in self._journal.before(position, messages=_WARM_UP):
-            _judged(message, self._sources, checker)
-        checker.forget_counts()
-        return checker
+        journal = self._journal
+        self._decoder, self._checker = Decoder(self._sources), Checker(self._counters)
+        content = journal.recall(_CHECKS)
+        since = 0
+        if content is not None:
+            since = int.from_bytes(content[:8], "big")
+            self._judged(journal.before(since, messages=_WARM_UP))
+            try:
+                self._checker.restore(content[8:])
+            except ValueError as error:
+                _log.warning("%s; the checks learn the plant anew", error)
+        while batch := journal.read(since, until=position):
+            self._judged(batch.messages)
+            since = batch.position
+        self._checker.forget_counts()
+
+
+def _stamped(position: int, checker: Checker) -> bytes:
+    return position.to_bytes(8, "big") + checker.snapshot()
 
 
 def backfill(
-    readings: Iterable[Reading],
+    parts: Iterable[Readings],
     archive: Archive,
     now_ms: int | None = None,
     *,
     counters: Iterable[tuple[str, str]] = (),
-    batch: int = 100_000,
 ) -> Tally:
     """Judge the readings of a file or of another archive, and keep them.
 
     Parameters
     ----------
-    readings : iterable of Reading
+    parts : iterable of Readings
         Best in the order of time: an older one than seen is judged by range
         alone.
     archive : Archive
@@ -309,8 +416,6 @@ def backfill(
         None trusts the times.
     counters : iterable of (str, str)
         The (unit, point) pairs that only count up.
-    batch : int
-        How many are written at once.
 
     Returns
     -------
@@ -324,84 +429,76 @@ def backfill(
     """
     checker = Checker(counters)
     tally = Tally()
-    iterator = iter(readings)
-    while some := list(islice(iterator, batch)):
-        judged = checker.judge(some, now_ms)
+    for part in parts:
+        judged = checker.judge(part, now_ms)
         refused = archive.write(judged.kept)
-        tally.reading("stored", number=len(judged.kept) - len(refused))
-        tally.reading("duplicate", number=len(judged.duplicates))
+        numbers = np.bincount(judged.verdicts, minlength=len(checks.REASONS)).tolist()
+        tally.reading("stored", number=numbers[KEPT] - len(refused))
+        tally.reading("duplicate", number=numbers[DUPLICATE])
         tally.reading("quarantined", "refused by the archive", len(refused))
-        for _, reason in judged.quarantined:
-            tally.reading("quarantined", reason)
+        for reason, number in zip(checks.REASONS, numbers, strict=True):
+            if reason:
+                tally.reading("quarantined", reason, number)
     return tally
 
 
-_Key = tuple[str, str, int]
+def long_form(unit: str, values: pd.DataFrame, flags: pd.DataFrame) -> Readings:
+    """Return an archive's frames as readings, in the order of time."""
+    cells = values.to_numpy()
+    rows, columns = np.nonzero(~np.isnan(cells))
+    times = values.index.to_numpy("datetime64[ms]").astype(np.int64)
+    return Readings(
+        [(unit, point) for point in values.columns],
+        columns.astype(np.int32),
+        times[rows],
+        cells[rows, columns],
+        flags.to_numpy()[rows, columns],
+    )
 
 
-class _Outcome(NamedTuple):
-    """What became of one message, but for what the archive says."""
-
-    message: Message
-    kept: list[Reading]
-    duplicates: int
-    quarantined: list[tuple[Reading, str]]
-    rejected: list[Rejection]
-
-
-def _judged(
-    message: Message, sources: Mapping[str, Sequence[Source]], checker: Checker
-) -> _Outcome:
-    try:
-        found = decode(
-            message.topic,
-            message.payload,
-            sources,
-            message.received_ms,
-            retained=message.retained,
-        )
-        readings = [item for item in found if isinstance(item, Reading)]
-        rejected = [item for item in found if isinstance(item, Rejection)]
-        kept, duplicates, quarantined = checker.judge(readings, message.received_ms)
-    except Exception as error:  # noqa: BLE001  see below
-        # Ours to mend, not the sender's; but one message must not stop the rest.
-        _log.exception("a message on %r cannot be judged", message.topic)
-        detail = f"{type(error).__name__}: {error}"
-        fault = Rejection(message.topic, "", "", "internal error", detail)
-        return _Outcome(message, [], 0, [], [fault])
-    return _Outcome(message, kept, len(duplicates), quarantined, rejected)
-
-
-def _tally(outcomes: list[_Outcome], refused: Mapping[_Key, str]) -> Tally:
+def _tally(
+    messages: Sequence[Message],
+    decoded: Decoded,
+    judged: Judged,
+    refused: Sequence[Refused],
+) -> Tally:
+    """Give every message and every reading its one verdict."""
+    verdicts, of_message = judged.verdicts, decoded.messages
     tally = Tally()
-    stored = duplicates = 0
-    for message, kept, repeated, quarantined, rejected in outcomes:
-        here = len(kept)
-        duplicates += repeated
-        bad = [(item.point, reason, reason) for item, reason in quarantined]
-        if refused:
-            for reading in kept:
-                why = refused.get(_key(reading))
-                if why is not None:
-                    here -= 1
-                    bad.append((reading.point, "refused by the archive", why))
-        stored += here
-        for point, reason, detail in bad:
-            tally.reading("quarantined", reason)
-            tally.dead.append(_letter(message, reason, f"{point}: {detail}"))
-        for item in rejected:
-            tally.reading("rejected", item.reason)
-            tally.dead.append(_letter(message, item.reason, item.detail))
-        if here:
-            tally.message("stored")
-        elif repeated:
-            tally.message("duplicate")
-        elif bad:
-            tally.message("quarantined")
-        else:
-            tally.message("rejected")
-    tally.reading("stored", number=stored)
-    tally.reading("duplicate", number=duplicates)
+    kept = np.flatnonzero(verdicts == KEPT)
+    lost = [(int(kept[place]), reason) for place, reason in refused]
+    stored = np.bincount(of_message[kept], minlength=len(messages))
+    np.subtract.at(stored, of_message[[place for place, _ in lost]], 1)
+    repeated = np.bincount(of_message[verdicts == DUPLICATE], minlength=len(messages))
+    tally.reading("stored", number=int(stored.sum()))
+    tally.reading("duplicate", number=int(repeated.sum()))
+    doubted = np.zeros(len(messages), np.bool_)
+    bad = [
+        (int(place), checks.REASONS[verdicts[place]], checks.REASONS[verdicts[place]])
+        for place in np.flatnonzero(verdicts > DUPLICATE)
+    ]
+    bad += [(place, "refused by the archive", reason) for place, reason in lost]
+    for place, reason, detail in bad:
+        message = messages[of_message[place]]
+        _, point = judged.readings.keys[judged.readings.series[place]]
+        doubted[of_message[place]] = True
+        tally.reading("quarantined", reason)
+        tally.dead.append(_letter(message, reason, f"{point}: {detail}"))
+    for place, rejection in decoded.rejected:
+        tally.reading("rejected", rejection.reason)
+        tally.dead.append(_letter(messages[place], rejection.reason, rejection.detail))
+    verdict = np.select(
+        [stored > 0, repeated > 0, doubted],
+        [0, 1, 2],
+        default=3,
+    )
+    for name, number in zip(
+        ("stored", "duplicate", "quarantined", "rejected"),
+        np.bincount(verdict, minlength=4).tolist(),
+        strict=True,
+    ):
+        if number:
+            tally.message(name, number)
     return tally
 
 
@@ -409,10 +506,6 @@ def _letter(message: Message, reason: str, detail: str) -> DeadLetter:
     return DeadLetter(
         message.received_ms, message.topic, reason, detail, message.payload
     )
-
-
-def _key(reading: Reading) -> _Key:
-    return reading.unit, reading.point, reading.time_ms
 
 
 def _said(problem: str, before: str) -> str:

@@ -32,8 +32,12 @@ class Flag(StrEnum):
     RATE = "rate"
     STUCK = "stuck"
     COUNTER = "counter"
+    UNIT = "unit"
+    QUALITY = "quality"
 
 
+DEVICE_FLAGS = frozenset({Flag.QUALITY})
+"""What the device says of its own value; the others are our judgement."""
 FLAGS: tuple[Flag, ...] = tuple(Flag)
 FLAG_CODE: Mapping[str, int] = MappingProxyType(
     {flag.value: code for code, flag in enumerate(FLAGS)}
@@ -154,16 +158,16 @@ class Source:
         A meter that only counts up.
     decimal : str
         The decimal mark this device writes, ``"."`` or ``","``.
-    """
-
-    topic: str
-    unit: str
     format : str
         ``""`` for a plain value or JSON, else ``"telegraf"``, ``"influx"`` or
         ``"sparkplug"``; ``pointer`` then is the name of the field or metric.
     where : tuple of (str, str)
         Which of a message's measurements is meant: its ``name``, and the tags
         that it must carry.
+    """
+
+    topic: str
+    unit: str
     point: str
     scale: float = 1.0
     offset: float = 0.0

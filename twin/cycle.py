@@ -10,14 +10,13 @@ another.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from twin.compiled import compiled
 from twin.fluids import (
     CRITICAL_MARGIN_K,
     G_CELLS_D,
@@ -173,29 +172,16 @@ class Options(NamedTuple):
     warm: float = 1.0
 
 
-def _compiled(function: Callable[..., Any]) -> Any:
-    settings: dict[str, Any] = {
-        "error_model": "numpy",
-        # NaN and infinity keep their meaning: they are how a row says no.
-        "fastmath": {"contract", "nsz", "arcp"},
-        "nogil": True,
-    }
-    try:
-        return njit(cache=True, **settings)(function)
-    except RuntimeError:  # no folder to cache in: compiled again in each process
-        return njit(**settings)(function)
-
-
 # Cells are read from flat arrays at an offset: a view of a cell would be counted
 # in and out of use by the run time, which costs more than reading it.
 
 
-@_compiled
+@compiled
 def _line(c, o, x):  # type: ignore[no-untyped-def]
     return ((c[o + 3] * x + c[o + 2]) * x + c[o + 1]) * x + c[o]
 
 
-@_compiled
+@compiled
 def _plane(c, o, x, y):  # type: ignore[no-untyped-def]
     a = ((c[o + 3] * y + c[o + 2]) * y + c[o + 1]) * y + c[o]
     b = ((c[o + 7] * y + c[o + 6]) * y + c[o + 5]) * y + c[o + 4]
@@ -204,14 +190,14 @@ def _plane(c, o, x, y):  # type: ignore[no-untyped-def]
     return ((e * x + d) * x + b) * x + a
 
 
-@_compiled
+@compiled
 def _beyond(c, o, x, y):  # type: ignore[no-untyped-def]
     # A straight line on from the last cell: no answer, but a way back to one.
     end = _plane(c, o, x, 1.0)
     return end + (end - _plane(c, o, x, 0.0)) * y
 
 
-@_compiled
+@compiled
 def _log(x):  # type: ignore[no-untyped-def]
     # Near 1, where residuals end up, by the series of 2 artanh((x-1)/(x+1)).
     if 0.95 < x < 1.05:
@@ -222,7 +208,7 @@ def _log(x):  # type: ignore[no-untyped-def]
     return np.log(x)
 
 
-@_compiled
+@compiled
 def _per_mean(a, b):  # type: ignore[no-untyped-def]
     # One over the log-mean of two positive temperature differences. [1/K]
     d = a - b
@@ -238,7 +224,7 @@ def _per_mean(a, b):  # type: ignore[no-untyped-def]
 _N_REF = 19
 
 
-@_compiled
+@compiled
 def _reference(p, ref):  # type: ignore[no-untyped-def]
     ref[0] = 0.0
     a, b = 1.0, 1.0
@@ -249,7 +235,7 @@ def _reference(p, ref):  # type: ignore[no-untyped-def]
         ref[11 + k] = b
 
 
-@_compiled
+@compiled
 def _binomial(ref, o, r):  # type: ignore[no-untyped-def]
     s = ref[o + 7]
     s = s * r + ref[o + 6]
@@ -262,7 +248,7 @@ def _binomial(ref, o, r):  # type: ignore[no-untyped-def]
     return s * r + 1.0
 
 
-@_compiled
+@compiled
 def _counterflow(ua, c_a, c_b):  # type: ignore[no-untyped-def]
     # Heat per kelvin between the two inlets of a counterflow exchanger. [W/K]
     small, large = min(c_a, c_b), max(c_a, c_b)
@@ -275,7 +261,7 @@ def _counterflow(ua, c_a, c_b):  # type: ignore[no-untyped-def]
     return small * gain / (r + (1.0 - r) * gain)
 
 
-@_compiled
+@compiled
 def _subcooler(mr, tc, ic, b, u, p, lines, liq, grid):  # type: ignore[no-untyped-def]
     """Enthalpy that a separate subcooler takes off the condensate. [J/kg]."""
     warm = tc - p[SC]
@@ -292,7 +278,7 @@ def _subcooler(mr, tc, ic, b, u, p, lines, liq, grid):  # type: ignore[no-untype
     return min(heat, lost)
 
 
-@_compiled
+@compiled
 def _condensate(tc, subcooling, ic, b, lines, liq, grid):  # type: ignore[no-untyped-def]
     """Enthalpy of liquid below its own temperature's line and above. [J/kg]."""
     n_t = int(grid[G_CELLS_T])
@@ -306,12 +292,12 @@ def _condensate(tc, subcooling, ic, b, lines, liq, grid):  # type: ignore[no-unt
     )
 
 
-@_compiled
+@compiled
 def _clip(x, low, high):  # type: ignore[no-untyped-def]
     return min(max(x, low), high)
 
 
-@_compiled
+@compiled
 def _speed_for_sink_heat(heat, k, dh13, dhs, base, e3, e4, p, start):  # type: ignore[no-untyped-def]
     # Sink heat = k n (h1 - h3 + (1 - f) dhs / eta(n)), k n the refrigerant flow.
     n = start
@@ -339,7 +325,7 @@ def _speed_for_sink_heat(heat, k, dh13, dhs, base, e3, e4, p, start):  # type: i
     return n
 
 
-@_compiled
+@compiled
 def evaluate(x, y, u, p, mode, pow_s, pow_k, tables, ref, out):  # type: ignore[no-untyped-def]
     """Residuals and all outputs at one pair of log pinches.
 
@@ -557,12 +543,12 @@ def evaluate(x, y, u, p, mode, pow_s, pow_k, tables, ref, out):  # type: ignore[
     return fe, fc, flag
 
 
-@_compiled
+@compiled
 def _flow_terms(u, p):  # type: ignore[no-untyped-def]
     return (u[1] / p[M_S0]) ** (-p[N_WE]), (u[3] / p[M_K0]) ** (-p[N_WC])
 
 
-@_compiled
+@compiled
 def _newton(x, y, u, p, mode, pow_s, pow_k, tables, ref, tolerance, jac, keep, out):  # type: ignore[no-untyped-def]
     """Damped Newton with Broyden's update; ``jac`` comes and goes with the caller.
 
@@ -667,7 +653,7 @@ def _newton(x, y, u, p, mode, pow_s, pow_k, tables, ref, tolerance, jac, keep, o
     return x, y, size < tolerance, count, flag
 
 
-@_compiled
+@compiled
 def _inner(y, low, high, u, p, mode, pow_s, pow_k, tables, ref, out):  # type: ignore[no-untyped-def]
     """Evaporator pinch that fits a condenser pinch, by bisection.
 
@@ -692,7 +678,7 @@ def _inner(y, low, high, u, p, mode, pow_s, pow_k, tables, ref, out):  # type: i
     return high, fc, 0
 
 
-@_compiled
+@compiled
 def _bracket(u, p, mode, pow_s, pow_k, tables, ref, out):  # type: ignore[no-untyped-def]
     """Nested bisection from a scan: slow, for what Newton's method gave up.
 
@@ -751,7 +737,7 @@ def _bracket(u, p, mode, pow_s, pow_k, tables, ref, out):  # type: ignore[no-unt
     return x, high, 8
 
 
-@_compiled
+@compiled
 def _judge(flag, tables, options, out):  # type: ignore[no-untyped-def]
     """Say whether a converged answer may stand."""
     grid = tables[5]
@@ -770,7 +756,7 @@ def _judge(flag, tables, options, out):  # type: ignore[no-untyped-def]
     return 0
 
 
-@_compiled
+@compiled
 def _refuse(u, p, mode, options):  # type: ignore[no-untyped-def]
     """Reason not to try a row at all, 0 if there is none."""
     for i in range(9):
@@ -789,7 +775,7 @@ def _refuse(u, p, mode, options):  # type: ignore[no-untyped-def]
     return 0
 
 
-@_compiled
+@compiled
 def _solve_row(u, p, mode, tables, options, state, jac, ref, out):  # type: ignore[no-untyped-def]
     """Solve one row from ``state`` (x, y, 1 if warm) and leave its own there."""
     why = _refuse(u, p, mode, options)
@@ -837,7 +823,7 @@ def _solve_row(u, p, mode, tables, options, state, jac, ref, out):  # type: igno
     return why
 
 
-@_compiled
+@compiled
 def _solve(u, p, mode, tables, options, result, reason):  # type: ignore[no-untyped-def]
     state = np.zeros(3)
     jac = np.zeros(4)
@@ -857,13 +843,13 @@ def _solve(u, p, mode, tables, options, result, reason):  # type: ignore[no-unty
                 result[i, k] = np.nan
 
 
-@_compiled
+@compiled
 def _exactly(x, y, u, p, mode, pow_s, pow_k, tables, ref, out):  # type: ignore[no-untyped-def]
     ref[0] = 0.0  # the flow term itself, not its development
     return evaluate(x, y, u, p, mode, pow_s, pow_k, tables, ref, out)
 
 
-@_compiled
+@compiled
 def _differentiate(u, p, mode, tables, options, which, scale, result, reason, jacobian):  # type: ignore[no-untyped-def]
     """Solve, and differentiate every output by the implicit-function theorem.
 

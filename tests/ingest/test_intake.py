@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
+import os
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import servers
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import ingest.intake
+import ingest.payload
 from ingest.archive import Archive, ArchiveUnavailableError, Refused, open_archive
 from ingest.archive.memory import MemoryArchive
 from ingest.broker import Connection, Publisher, Subscriber
 from ingest.intake import Intake, backfill
 from ingest.journal import Counts, Journal, Message
-from ingest.reading import Reading, Source
+from ingest.reading import FLAG_CODE, Reading, Readings, Source
 
+# A hundred of them are a command: PERMUTATIONS=100 pytest -k any_order
+PERMUTATIONS = int(os.environ.get("PERMUTATIONS", "4"))
 EVER = (datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
 T0 = 1_700_000_000_000
 NOW = T0 + 86_400_000
@@ -124,15 +131,15 @@ class Failing(MemoryArchive):
         self.down = False
         self.order: list[int] = []
 
-    def write(self, readings: Sequence[Reading]) -> Sequence[Refused]:
+    def write(self, readings: Readings) -> Sequence[Refused]:
         """Fail while down, refuse one point, keep the rest."""
         if self.down:
             raise ArchiveUnavailableError("it is down")
-        good = [r for r in readings if r.point != "cop"]
-        bad = [r for r in readings if r.point == "cop"]
-        self.order += [r.time_ms for r in good if r.point == POINTS[0]]
-        super().write(good)
-        return [Refused(reading, "not here") for reading in bad]
+        rows = list(readings)
+        bad = [place for place, row in enumerate(rows) if row.point == "cop"]
+        self.order += [row.time_ms for row in rows if row.point == POINTS[0]]
+        super().write(readings.take(np.array([r.point != "cop" for r in rows])))
+        return [Refused(place, "not here") for place in bad]
 
 
 def test_an_archive_that_is_down_costs_nothing_but_disk(tmp_path: Path) -> None:
@@ -218,7 +225,7 @@ class Stumbling(MemoryArchive):
 
     faults = 2
 
-    def write(self, readings: Sequence[Reading]) -> Sequence[Refused]:
+    def write(self, readings: Readings) -> Sequence[Refused]:
         """Fail twice, then work."""
         if self.faults:
             self.faults -= 1
@@ -247,14 +254,14 @@ def test_a_message_that_breaks_the_decoder_stops_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ours to mend: rejected as an internal error, kept as a dead letter."""
-    real = ingest.intake.decode
+    real = ingest.payload.decode
 
     def broken(topic: str, body: bytes, *args: Any, **options: Any) -> Any:
         if body == b"poison":
             raise ZeroDivisionError("ours")
         return real(topic, body, *args, **options)
 
-    monkeypatch.setattr(ingest.intake, "decode", broken)
+    monkeypatch.setattr(ingest.payload, "decode", broken)
     messages = [Message(topic, body, NOW) for topic, body in traffic(10)]
     poison = Message("plant/hp1", b"poison", NOW)
     archive, counts = judge(tmp_path, [[*messages[:5], poison, *messages[5:]]])
@@ -318,6 +325,84 @@ def test_order_repetition_and_batches_do_not_matter(
 
     holds(archive, expected(60))
     assert (counts.stored, counts.duplicate) == (60, len(again))
+
+
+def dirty_day() -> list[Message]:
+    """Return a day of two machines with all that may be wrong with a value."""
+    rng = np.random.default_rng(4)
+    messages = []
+    for i in range(1440):
+        for unit in ("hp1", "hp2"):
+            values: dict[str, float | str] = {"ts": T0 - T0 % 86_400_000 + i * 60_000}
+            values[POINTS[0]] = round(30 + rng.normal() / 5, 2)
+            # Held from 9:00, in K from 13:20, and out of range now and then.
+            values[POINTS[1]] = 55.25 if 540 < i < 700 else 55 + rng.normal() / 9
+            if 800 < i < 830:
+                values[POINTS[1]] = float(values[POINTS[1]]) + 273.15
+            if rng.random() < 0.01:
+                values[POINTS[0]] = rng.choice([900.0, 400.0])
+            values[POINTS[2]] = 5e4 + 500 * rng.normal()
+            if rng.random() < 0.01:
+                values[POINTS[2]] = "n/a"
+            messages.append(Message(f"plant/{unit}", json.dumps(values).encode(), NOW))
+            if i % 97 == 0:
+                # The same instant said twice, differently.
+                values[POINTS[2]] = 4e4
+                body = json.dumps(values).encode()
+                messages.append(Message(f"plant/{unit}", body, NOW))
+    return messages
+
+
+def digest(folder: Path, messages: list[Message], cuts: list[int]) -> str:
+    """Return the hash of the sealed files that messages in this order leave."""
+    journal = Journal(folder / "journal.sqlite")
+    archive = open_archive("parquet", directory=folder / "archive")
+    edges = [0, *cuts, len(messages)]
+    for first, last in pairwise(edges):
+        journal.append(messages[first:last])
+    intake = Intake(SOURCES, archive, journal, batch=500)
+    intake.start()
+    assert intake.drain(60)
+    intake.settle()
+    intake.stop()
+    assert journal.counts().balanced
+    journal.close()
+    archive.seal()  # type: ignore[attr-defined]
+    archive.close()
+    files = sorted((folder / "archive").rglob("*.parquet"))
+    assert files
+    whole = hashlib.sha256()
+    for file in files:
+        whole.update(str(file.relative_to(folder)).encode() + file.read_bytes())
+    return whole.hexdigest()
+
+
+def test_a_day_in_any_order_is_one_archive(tmp_path: Path) -> None:
+    """Permuted, repeated and cut anew: the same sealed files, hash for hash."""
+    day = dirty_day()
+    folders = (tmp_path / str(number) for number in itertools.count())
+
+    def mixed(seed: int) -> str:
+        rng = np.random.default_rng(seed)
+        again = [day[i] for i in rng.integers(0, len(day), 200)]
+        whole = [*day, *again]
+        messages = [whole[i] for i in rng.permutation(len(whole))]
+        cuts = sorted(rng.choice(np.arange(1, len(whole)), 7, replace=False).tolist())
+        (folder := next(folders)).mkdir()
+        return digest(folder, messages, cuts)
+
+    (folder := next(folders)).mkdir()
+    expected = digest(folder, day, [])
+    _, flags = open_archive(
+        "parquet", directory=folder / "archive", read_only=True
+    ).flagged("hp1", *EVER)
+    wanted = {FLAG_CODE[name] for name in ("range", "stuck", "unit")}
+
+    assert wanted <= set(np.unique(flags.to_numpy()).tolist())
+    assert {mixed(seed) for seed in range(PERMUTATIONS)} == {expected}
+    # The negative control: one reading less is another hash.
+    (folder := next(folders)).mkdir()
+    assert digest(folder, day[:-1], []) != expected
 
 
 @settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -423,16 +508,13 @@ def test_a_restart_knows_what_it_has_seen(tmp_path: Path) -> None:
 def test_backfill_judges_like_the_stream() -> None:
     """Flags, duplicates and quarantine, one verdict for each reading."""
     archive = MemoryArchive()
-    tally = backfill(
-        [
-            Reading("hp1", POINTS[1], T0, 40.0),
-            Reading("hp1", POINTS[1], T0, 40.0),
-            Reading("hp1", POINTS[1], T0 + 1, 900.0),
-            Reading("hp1", POINTS[1], NOW * 2, 40.0),
-        ],
-        archive,
-        NOW,
-    )
+    readings = [
+        Reading("hp1", POINTS[1], T0, 40.0),
+        Reading("hp1", POINTS[1], T0, 40.0),
+        Reading("hp1", POINTS[1], T0 + 1, 900.0),
+        Reading("hp1", POINTS[1], NOW * 2, 40.0),
+    ]
+    tally = backfill([Readings.of(readings)], archive, NOW)
 
     assert tally.verdicts == {"stored": 2, "duplicate": 1, "quarantined": 1}
     assert archive.frame("hp1", *EVER)[POINTS[1]].tolist()[0] == 40.0

@@ -471,6 +471,31 @@ def bench_physics(
             out(f"{name:<28} {value}")
 
 
+@bench_app.command("ingest")
+def bench_ingest(
+    messages: Annotated[
+        int, typer.Option(min=1000, help="How many wait with the broker each time.")
+    ] = 100_000,
+    repeats: Annotated[int, typer.Option(min=1, help="Drains of each kind.")] = 3,
+    case: Annotated[
+        list[str] | None, typer.Option(help="json_20, one_value or sparkplug_20.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure the way from a real mosquitto into the archive, beside its C client."""
+    from twin.service.bench import ingest
+
+    try:
+        found = ingest.run(messages, repeats, case or (), progress=note)
+    except ingest.BenchError as error:
+        stop(UNREACHABLE, f"hptwin bench ingest: {error}")
+    if json:
+        out_json(found)
+    else:
+        for name, value in found.items():
+            out(f"{name:<28} {value}")
+
+
 # --- what several commands need ----------------------------------------------
 
 

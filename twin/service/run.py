@@ -26,6 +26,7 @@ from ingest.intake import Intake
 from ingest.journal import Journal
 from twin.finding import Finding, FindingKind
 from twin.plant import Plant
+from twin.service import telemetry
 from twin.service.alarms import Alarms
 from twin.service.assess import DAY, LEAD, Assessor
 from twin.service.config import ArchiveConfig, Config
@@ -174,6 +175,7 @@ class Service:
             clock=self._clock,
             timezone=self.plant.timezone,
             stale_after=self._silence,
+            registry=telemetry.registry(self.intake, lambda: ms(utc_now())),
         )
         self.page = Server(app, config.web.host, config.web.port)
         self.page.start()
@@ -295,8 +297,8 @@ class Service:
 
     def show(self) -> None:
         """Hand the newest values to the page."""
-        for (unit, point), (time_ms, value) in self.intake.latest().items():
-            self.live.update(unit, point, value, moment(time_ms))
+        for (unit, point), newest in self.intake.latest().items():
+            self.live.update(unit, point, newest.value, moment(newest.time_ms))
 
     def judge(self) -> None:
         """Judge every day that is over, then look at the one that is not."""
@@ -342,6 +344,7 @@ class Service:
         self.assessor.resume(before, until)
 
     def _judge_day(self, stop: datetime, last: bool) -> None:
+        self.intake.settle()
         self.assessor.day(stop, self._frames(stop - DAY, stop))
         self.alarms.step(self.assessor.findings, stop, judged=self.assessor.judged)
         # A season of catching up is not written a hundred times.

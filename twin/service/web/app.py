@@ -33,7 +33,7 @@ from fastapi.responses import (
 from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
@@ -979,7 +979,7 @@ class _Metrics(Collector):
         self._page = page
         self._listeners = listeners
 
-    def collect(self) -> Iterable[GaugeMetricFamily | CounterMetricFamily]:
+    def collect(self) -> Iterable[GaugeMetricFamily]:
         """Yield every family; a value that nobody knows has no sample."""
         page = self._page
         now = page.clock()
@@ -1003,12 +1003,6 @@ class _Metrics(Collector):
                 newest = max(time for _, time in points.values())
                 age.add_metric([unit], (now - newest).total_seconds())
         yield age
-        verdicts = CounterMetricFamily(
-            "hptwin_payloads", "Payloads by verdict.", labels=["verdict"]
-        )
-        for name, amount in sorted(page.counts().items()):
-            verdicts.add_metric([name], amount)
-        yield verdicts
         cost = GaugeMetricFamily(
             "hptwin_findings_cost_eur_per_day",
             "What the known costs of present findings add up to.",

@@ -102,7 +102,7 @@ def decode(
     document: Any = None
     if not (len(wanted) == 1 and not wanted[0].pointer and not wanted[0].time_pointer):
         try:
-            document = _document(payload)
+            document = json_document(payload)
         except UnreadableError as error:
             # A topic may be read both whole and by pointers; a plain value
             # then still is one.
@@ -320,7 +320,14 @@ class _Absent:
 _ABSENT = _Absent()
 
 
-def _document(payload: bytes) -> Any:
+def json_document(payload: bytes) -> Any:
+    """Return what a JSON payload says, NaN and Infinity included.
+
+    Raises
+    ------
+    UnreadableError
+        If it is no JSON.
+    """
     try:
         return orjson.loads(payload)
     except orjson.JSONDecodeError as error:

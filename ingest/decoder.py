@@ -20,12 +20,14 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from ingest import payload
+from ingest import lineprotocol, payload, telegraf
 from ingest.journal import Message
 from ingest.reading import FLAG_CODE, Reading, Readings, Rejection, Source
+from ingest.sparkplug import Host
 
 _log = logging.getLogger(__name__)
 
+_FORMATS = {"telegraf": telegraf.decode, "influx": lineprotocol.decode}
 _NUMBERS = frozenset({int, float})
 # Stamps in this span are ms since 1970 beyond doubt, and plain integers.
 _MS_LOW, _MS_HIGH = 100_000_000_000, 100_000_000_000_000
@@ -81,17 +83,28 @@ class Decoder:
     ----------
     sources : sequence of Source
         What is read from which topic.
+
+    Attributes
+    ----------
+    host : Host
+        What is known of Sparkplug nodes; the one memory that decoding has.
     """
 
     def __init__(self, sources: Sequence[Source]) -> None:
         self.keys: list[tuple[str, str]] = []
         self._places: dict[tuple[str, str], int] = {}
-        self._sources = payload.index(sources)
+        self.host = Host(sources)
+        self._nodes = frozenset(self.host.topics())
+        self._sources = payload.index(s for s in sources if s.format != "sparkplug")
         self._plans: dict[str, _Plan] = {}
         for topic, wanted in self._sources.items():
             plan = _Plan(wanted, self._series)
-            if plan.fits:
+            if plan.fits and not wanted[0].format:
                 self._plans[topic] = plan
+
+    def topics(self) -> tuple[str, ...]:
+        """Return the topics that must be read, none with a wildcard."""
+        return (*self._sources, *self.host.topics())
 
     def decode(self, messages: Sequence[Message]) -> Decoded:
         """Return every reading of the messages, in their order.
@@ -191,13 +204,16 @@ class Decoder:
         )
 
     def _one(self, message: Message) -> list[Reading | Rejection]:
+        topic, content, received_ms, retained = message
         try:
+            if topic in self._nodes:
+                return self.host.read(topic, content, received_ms, retained)
+            wanted = self._sources.get(topic)
+            of_format = _FORMATS.get(wanted[0].format) if wanted else None
+            if of_format is not None and wanted:
+                return of_format(content, wanted, topic, received_ms, retained)
             return payload.decode(
-                message.topic,
-                message.payload,
-                self._sources,
-                message.received_ms,
-                retained=message.retained,
+                topic, content, self._sources, received_ms, retained=retained
             )
         except Exception as error:  # noqa: BLE001  see below
             # Ours to mend, not the sender's; but one message must not stop the rest.

@@ -21,6 +21,7 @@ DOORS = {
     "CoolProp": ("twin.fluids", "twin.service.bench"),
     "paho": ("ingest.broker",),
     "influxdb_client": ("ingest.archive.influx",),
+    "google": ("ingest.sparkplug",),
     "sklearn": ("calibration.correction",),
     "skops": ("calibration.correction",),
     "apscheduler": ("twin.service.run",),

@@ -59,7 +59,7 @@ _LONGEST_WAIT_S = 10.0
 # yet, and before that, to know what the broker sends twice.
 _REMEMBER_EVERY = 8 << 20
 _WARM_UP = 5000
-_CHECKS = "checks"
+_CHECKS, _NODES = "checks", "nodes"
 _CLOCKS = 101
 _END = datetime(9999, 1, 1, tzinfo=UTC)
 
@@ -107,6 +107,8 @@ class Intake:
         The broker; None works off what the journal holds.
     batch : int
         How many messages are decoded and written at once.
+    asking : bool
+        Whether somebody publishes what :meth:`rebirths` asks for.
     """
 
     def __init__(
@@ -117,7 +119,9 @@ class Intake:
         subscriber: Subscriber | None = None,
         *,
         batch: int = 5000,
+        asking: bool = False,
     ) -> None:
+        self._asking = asking
         self._sources = tuple(sources)
         self._counters = [(s.unit, s.point) for s in sources if s.counter]
         self._archive = archive
@@ -196,6 +200,21 @@ class Intake:
             for topic, delays in self._delays.copy().items()
         }
 
+    def stale(self) -> dict[tuple[str, str], int]:
+        """Return the (unit, point) whose edge node says it is dead, and since when.
+
+        In ms since 1970. Their last values are old, however young they look.
+        """
+        return self._decoder.host.stale()
+
+    def rebirths(self) -> list[str]:
+        """Return the topics on which an edge node should be asked who it is.
+
+        Whoever publishes :func:`ingest.sparkplug.rebirth_payload` there is
+        heard by the node, not by the plant behind it.
+        """
+        return self._decoder.host.rebirths()
+
     def settle(self) -> int:
         """Judge again, in the order of time, what came in another order.
 
@@ -246,6 +265,7 @@ class Intake:
                 problems.append(
                     f"the broker does not let us read {', '.join(status.refused[:3])}"
                 )
+        problems.append(self._decoder.host.problem(asking=self._asking))
         if not alive:
             problems.append("a thread of the intake has ended; restart the service")
         last = status.last_message_ms if status is not None else None
@@ -323,6 +343,7 @@ class Intake:
                 memory = {}
                 if self._unremembered > _REMEMBER_EVERY:
                     memory[_CHECKS] = _stamped(batch.position, self._checker)
+                    memory[_NODES] = self._decoder.host.snapshot()
                 journal.advance(batch.position, tally, memory=memory)
                 if memory:
                     self._unremembered = 0
@@ -383,8 +404,9 @@ class Intake:
             self._judged(journal.before(since, messages=_WARM_UP))
             try:
                 self._checker.restore(content[8:])
+                self._decoder.host.restore(journal.recall(_NODES) or b"")
             except ValueError as error:
-                _log.warning("%s; the checks learn the plant anew", error)
+                _log.warning("%s; it is learned anew", error)
         while batch := journal.read(since, until=position):
             self._judged(batch.messages)
             since = batch.position

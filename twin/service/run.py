@@ -22,6 +22,7 @@ from calibration.registry import Registry
 from ingest.archive import open_archive
 from ingest.archive.table import moment, ms
 from ingest.broker import Publisher, Subscriber
+from ingest.decoder import Decoder
 from ingest.intake import Intake
 from ingest.journal import Journal
 from twin.finding import Finding, FindingKind
@@ -145,7 +146,7 @@ class Service:
         stack.callback(self.archive.close)
         self.journal = Journal(config.state_dir / "journal.sqlite")
         stack.callback(self.journal.close)
-        topics = [source.topic for source in config.sources]
+        topics = Decoder(config.sources).topics()
         self.intake = Intake(
             config.sources,
             self.archive,

@@ -16,6 +16,7 @@ import resource
 import shutil
 import signal
 import statistics
+import struct
 import subprocess
 import sys
 import tempfile
@@ -23,8 +24,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ingest import embedded
 from ingest.archive import open_archive
@@ -41,6 +45,7 @@ T0 = 1_700_000_000_000
 UNITS = 10
 POINTS_PER_MESSAGE = 20
 _PEER, _OURS = "bench-peer", "bench-hptwin"
+_COURSE = 20_000
 _EVER = (datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
 _SEARCH = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/usr/local/sbin"
 
@@ -69,11 +74,21 @@ def names() -> list[str]:
     return known[:POINTS_PER_MESSAGE]
 
 
-def value(name: str, number: int) -> float:
-    """Return a plausible value of a point that moves as an instrument does."""
+@lru_cache
+def course(name: str) -> list[float]:
+    """Return what an instrument of a point says, second by second, with noise."""
     point = POINTS[name]
+    rng = np.random.default_rng(sum(name.encode()))
     middle = 0.5 * (max(point.low, -1e6) + min(point.high, 1e6))
-    return round(middle * (1 + 1e-3 * ((number * 7919) % 101)), 3)
+    slow = np.cumsum(rng.normal(0.0, 1e-5, _COURSE))
+    quick = rng.normal(0.0, 1e-3, _COURSE)
+    course: list[float] = np.round(middle * (1 + slow + quick), 2).tolist()
+    return course
+
+
+def value(name: str, step: int) -> float:
+    """Return the value of a point at a step, as its instrument would say it."""
+    return course(name)[step % _COURSE]
 
 
 def one_value() -> Case:
@@ -129,7 +144,63 @@ def flat_json() -> Case:
     return Case("json_20", sources, POINTS_PER_MESSAGE, message)
 
 
-CASES: dict[str, Callable[[], Case]] = {"json_20": flat_json, "one_value": one_value}
+def sparkplug() -> Case:
+    """Twenty metrics by alias per message, after a birth, a node for each machine."""
+    wanted = names()
+    sources = [
+        Source(
+            topic=f"spBv1.0/plant/hp{unit}",
+            unit=f"hp{unit}",
+            point=name,
+            pointer=name,
+            format="sparkplug",
+        )
+        for unit in range(UNITS)
+        for name in wanted
+    ]
+
+    def message(number: int) -> tuple[str, bytes]:
+        step, unit = divmod(number, UNITS)
+        kind = "NDATA" if step else "NBIRTH"
+        time_ms = T0 + 1000 * step
+        body = _field(1, time_ms)
+        for alias, name in enumerate(wanted):
+            metric = b"" if step else _field(1, name.encode())
+            metric += _field(2, alias) + _field(3, time_ms) + _field(4, _DOUBLE)
+            metric += b"\x69" + struct.pack("<d", value(name, step))
+            body += _field(2, metric)
+        if not step:
+            session = _field(1, b"bdSeq") + _field(4, _INT64) + _field(11, 0)
+            body += _field(2, session)
+        return f"spBv1.0/plant/{kind}/hp{unit}", body + _field(3, step % 256)
+
+    return Case("sparkplug_20", sources, POINTS_PER_MESSAGE, message)
+
+
+_DOUBLE, _INT64 = 10, 4
+
+
+def _field(number: int, content: int | bytes) -> bytes:
+    """Return a field of a protobuf message: a number, or bytes with their length."""
+    if isinstance(content, bytes):
+        return _varint(number << 3 | 2) + _varint(len(content)) + content
+    return _varint(number << 3) + _varint(content)
+
+
+def _varint(number: int) -> bytes:
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
+
+
+CASES: dict[str, Callable[[], Case]] = {
+    "json_20": flat_json,
+    "one_value": one_value,
+    "sparkplug_20": sparkplug,
+}
 
 
 def run(
@@ -182,7 +253,7 @@ def _case(
     case: Case, number: int, repeats: int, progress: Callable[[str], None]
 ) -> dict[str, Any]:
     traffic = [case.message(i) for i in range(number)]
-    topics = sorted({source.topic for source in case.sources})
+    topics = sorted(Decoder(case.sources).topics())
     ours: list[dict[str, float]] = []
     peers: list[float] = []
     for repeat in range(repeats):
@@ -315,7 +386,7 @@ def _drain_here(case: Case, port: int, folder: Path, number: int) -> dict[str, f
     journal = Journal(folder / "journal.sqlite", keep_bytes=1 << 40)
     archive = open_archive("parquet", directory=folder / "archive")
     subscriber = Subscriber(
-        Connection(port=port, client_id=_OURS), [s.topic for s in case.sources]
+        Connection(port=port, client_id=_OURS), Decoder(case.sources).topics()
     )
     intake = Intake(case.sources, archive, journal, subscriber)
     # The compiler's time belongs to the service's start, not to its rate.

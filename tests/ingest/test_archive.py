@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import random
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,6 +26,7 @@ from ingest.archive import (
     open_archive,
 )
 from ingest.archive.parquet import ParquetArchive
+from ingest.archive.sealed import Sealed
 from ingest.reading import FLAGS, Reading
 
 T0 = datetime(2024, 2, 28, 22, tzinfo=UTC)
@@ -246,6 +249,133 @@ def test_days_and_months_are_sealed_by_themselves_and_late_readings_join_them(
     archive.seal()
     _same(plain, archive)
     archive.close()
+
+
+def months(directory: Path) -> list[str]:
+    """Return the names of all sealed files."""
+    return sorted(path.name for path in directory.glob("unit=*/*.parquet"))
+
+
+def test_a_month_that_is_over_is_one_file(tmp_path: Path) -> None:
+    """And a day that comes late to it joins it with the next new day."""
+    archive = ParquetArchive(tmp_path)
+    plain = open_archive("memory")
+    readings = walk(70, 7_200_000)
+    days: dict[int, list[Reading]] = {}
+    for reading in readings:
+        days.setdefault(reading.time_ms // DAY_MS, []).append(reading)
+    late = days.pop(min(days) + 20)
+    *others, last = days.values()
+    for day in others:
+        archive.write(day)
+        plain.write(day)
+    # 28 February to 6 May; a month waits two days for what is late.
+    assert months(tmp_path)[:3] == [
+        "2024-02.parquet",
+        "2024-03.parquet",
+        "2024-04.parquet",
+    ]
+    mended = [r._replace(value=1.5, flag="stuck") for r in others[10][:5]]
+    archive.write([*late, *mended])
+    plain.write([*late, *mended])
+    _same(plain, archive)
+    archive.seal()
+    assert "2024-03-19.parquet" in months(tmp_path)
+    _same(plain, archive)
+    archive.write(last)
+    plain.write(last)
+    assert [name for name in months(tmp_path) if name < "2024-05"] == [
+        "2024-02.parquet",
+        "2024-03.parquet",
+        "2024-04.parquet",
+    ]
+    _same(plain, archive)
+    archive.close()
+
+
+def test_a_crash_between_a_month_and_its_days_changes_nothing(tmp_path: Path) -> None:
+    """Then the days are still there beside the month that has them."""
+    archive = ParquetArchive(tmp_path)
+    plain = open_archive("memory")
+    readings = walk(40, 7_200_000)
+    archive.write(readings)
+    plain.write(readings)
+    archive.seal()
+    files = Sealed(tmp_path, "hp1")
+    days = {path: path.read_bytes() for path in files.folder.glob("2024-03-*")}
+    until = (T0_MS // DAY_MS) + 60
+    files.compact(until)
+    assert not any(path.exists() for path in days)
+    _same(plain, archive)
+    for path, content in days.items():
+        path.write_bytes(content)
+    _same(plain, archive)
+    content = (files.folder / "2024-03.parquet").read_bytes()
+    files.compact(until)
+    assert not any(path.exists() for path in days)
+    assert (files.folder / "2024-03.parquet").read_bytes() == content
+    _same(plain, archive)
+    archive.close()
+
+
+def test_whoever_reads_sees_a_month_whole_while_it_is_put_together(
+    tmp_path: Path,
+) -> None:
+    """A file that vanished has become part of another: listed again."""
+    archive = ParquetArchive(tmp_path)
+    archive.write(walk(33, 7_200_000))
+    archive.seal()
+    files = Sealed(tmp_path, "hp1")
+    days = {path: path.read_bytes() for path in files.folder.iterdir()}
+    before = archive.frame("hp1", *EVER)
+    ended = threading.Event()
+
+    def churn() -> None:
+        while not ended.is_set():
+            files.compact(T0_MS // DAY_MS + 60)
+            for path, content in days.items():
+                beside = path.with_suffix(".new")
+                beside.write_bytes(content)
+                beside.replace(path)
+
+    busy = threading.Thread(target=churn)
+    busy.start()
+    steady = gaps = 0
+    try:
+        for _ in range(12):
+            # The control: one listing, and what is not there is passed over.
+            found = [path for path in sorted(days) if path.exists()]
+            naive = sum(path.exists() for path in found)
+            gaps += naive < len(days)
+            with contextlib.suppress(ArchiveUnavailableError):
+                pd.testing.assert_frame_equal(archive.frame("hp1", *EVER), before)
+                steady += 1
+    finally:
+        ended.set()
+        busy.join()
+        archive.close()
+    assert steady
+    assert gaps
+
+
+def test_retention_lets_go_of_the_oldest_only(tmp_path: Path) -> None:
+    """Days as they pass; those that a month has are kept as long as the month."""
+    archive = ParquetArchive(tmp_path, retention_days=20)
+    for reading in walk(75, DAY_MS // 2):
+        archive.write([reading])
+    kept = archive.span("hp1")
+
+    # The newest is of 13 May, so 23 April is wanted. April became one file on
+    # 3 May, when its first twelve days had gone.
+    assert kept is not None
+    assert kept[0].date().isoformat() == "2024-04-13"
+    assert months(tmp_path)[0] == "2024-04.parquet"
+    archive.close()
+    for_ever = ParquetArchive(tmp_path / "other")
+    for reading in walk(75, DAY_MS // 2):
+        for_ever.write([reading])
+    assert for_ever.span("hp1") == (T0, kept[1])
+    for_ever.close()
 
 
 def test_another_process_reads_while_this_one_writes(tmp_path: Path) -> None:

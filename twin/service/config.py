@@ -74,7 +74,11 @@ class ConfigError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveConfig:
-    """Where readings are kept: ``parquet`` in a folder, or ``influxdb``."""
+    """Where readings are kept: ``parquet`` in a folder, or ``influxdb``.
+
+    With ``retention_days`` 0 they are kept for ever; an InfluxDB has a
+    retention of its own.
+    """
 
     kind: str = "parquet"
     path: Path = Path("hptwin-data/archive")
@@ -84,6 +88,7 @@ class ArchiveConfig:
     username: str = ""
     secret_file: Path | None = None
     secret_env: str = ""
+    retention_days: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -786,8 +791,15 @@ def _archive(table: _Table, base: Path, warn: Callable[..., None]) -> ArchiveCon
         username=table.text("username"),
         secret_file=secret,
         secret_env=table.text("secret_env"),
+        retention_days=table.whole("retention_days", 0, 0, 36_525),
     )
     table.finish()
+    if kind == "influxdb" and made.retention_days:
+        table.wrong(
+            "retention_days",
+            "is not for an InfluxDB",
+            "set the retention of its bucket or database there",
+        )
     if kind == "influxdb" and not made.url:
         table.wrong("url", "is missing", 'write url = "http://127.0.0.1:8086"')
     return made
@@ -831,7 +843,7 @@ _SETTABLE: Mapping[str, tuple[str, ...]] = {
     ),
     "archive": (
         "kind", "path", "url", "database", "org", "username", "secret_file",
-        "secret_env",
+        "secret_env", "retention_days",
     ),
     "state": ("dir",),
     "web": ("host", "port"),

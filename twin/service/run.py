@@ -77,13 +77,18 @@ def open_configured(config: ArchiveConfig, *, read_only: bool = False) -> Archiv
     """
     if config.kind == "parquet":
         config.path.mkdir(parents=True, exist_ok=True)
-        return open_archive("parquet", directory=config.path, read_only=read_only)
+        return open_archive(
+            "parquet",
+            directory=config.path,
+            read_only=read_only,
+            retention_days=config.retention_days or None,
+        )
     hidden = secret(config.secret_file, config.secret_env)
     settings: dict[str, Any] = {"url": config.url, "database": config.database}
-    if config.org:
-        settings |= {"org": config.org, "token": hidden}
-    elif config.username:
+    if config.username:
         settings |= {"username": config.username, "password": hidden}
+    else:
+        settings |= {"org": config.org, "token": hidden}
     return open_archive("influxdb", **settings)
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ingest import broker
-from ingest.archive import open_archive
+from ingest.archive import ArchiveUnavailableError, open_archive
 from ingest.broker import Connection, Delivery, Subscriber
 from ingest.intake import Intake
 from ingest.journal import Journal, JournalError, Message
@@ -52,7 +52,11 @@ class Plan:
     ``acknowledge`` is ``durable`` as the product does it, or a control:
     ``receipt`` (the client library's default), ``early`` (before the append)
     or ``regardless`` (also when the append has failed). At the ``visit``-th
-    time that it comes to ``step``, the process ends there and then.
+    time that it comes to ``step``, the process ends there and then. More
+    controls: ``torn`` moves the cursor apart from its verdicts, ``dropping``
+    gives up what the archive does not take at once. ``log_order`` leaves a
+    line in ``disorder`` for each reading written before an earlier one of its
+    series.
     """
 
     port: int
@@ -66,6 +70,8 @@ class Plan:
     step: str = ""
     visit: int = 1
     torn: bool = False
+    dropping: bool = False
+    log_order: bool = False
     scrape_s: float = 0.0
     log_acknowledged: bool = False
     limit_bytes: int = 8 << 30
@@ -208,10 +214,24 @@ def _breakable_archive(plan: Plan, fail: Failpoint) -> Any:
     archive = open_archive(**plan.archive)
     real = archive.write
 
+    newest: dict[tuple[str, str], int] = {}
+
     def write(readings: Any) -> Any:
         fail("before write")
-        refused = real(readings)
+        try:
+            refused = real(readings)
+        except ArchiveUnavailableError:
+            if plan.dropping:
+                return ()
+            raise
         fail("after write")
+        if plan.log_order:
+            for reading in readings:
+                series = reading.unit, reading.point
+                if reading.time_ms < newest.get(series, reading.time_ms):
+                    with (Path(plan.folder) / "disorder").open("a") as file:
+                        file.write(f"{series} {reading.time_ms}\n")
+                newest[series] = reading.time_ms
         return refused
 
     archive.write = write  # type: ignore[method-assign]

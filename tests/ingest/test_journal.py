@@ -227,3 +227,87 @@ def test_a_journal_of_the_first_format_is_taken_over(tmp_path: Path) -> None:
     new.advance(1, Tally(), memory={"checks": b"\x00abc"})
     assert new.recall("checks") == b"\x00abc"
     new.close()
+
+
+def _in_file(path: Path, old: bytes, new: bytes) -> None:
+    content = path.read_bytes()
+    assert content.count(old) == 1
+    path.write_bytes(content.replace(old, new))
+
+
+def test_a_flipped_byte_costs_its_batch_and_nothing_else(tmp_path: Path) -> None:
+    """It is counted, the law holds, and the rest is read."""
+    path = tmp_path / "j.sqlite"
+    journal = Journal(path)
+    for word in (b"one", b"fourteen", b"three"):
+        journal.append([Message("t", word, 0)] * 2)
+    journal.close()
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"fourteen", b"nineteen"))
+    journal = Journal(path)
+    batch = journal.read(0)
+    assert batch is not None
+    journal.advance(batch.position, Tally({"stored": len(batch.messages)}))
+    counts = journal.counts()
+
+    assert [m.payload for m in batch.messages] == [b"one"] * 2 + [b"three"] * 2
+    assert counts.balanced
+    assert counts.quarantined == 2
+    assert counts.reasons == {"damaged in the journal": 2}
+    assert b"nineteen" in journal.dead_letters()[0].payload
+    journal.close()
+
+
+def test_a_damaged_memory_is_forgotten(tmp_path: Path) -> None:
+    """A consumer that remembers nothing learns it anew; a wrong one misjudges."""
+    path = tmp_path / "j.sqlite"
+    journal = Journal(path)
+    journal.advance(0, Tally(), memory={"checks": b"the memory"})
+    journal.close()
+    _in_file(path, b"the memory", b"tha memory")
+    journal = Journal(path)
+
+    assert journal.recall("checks") is None
+    journal.close()
+
+
+def test_a_damaged_journal_is_kept_aside_and_made_anew(tmp_path: Path) -> None:
+    """From what is whole in it, also when a crash came between the two."""
+    path = tmp_path / "j.sqlite"
+    journal = Journal(path)
+    for i in range(40):
+        journal.append(some(100, size=100 + i))
+    journal.close()
+    content = bytearray(path.read_bytes())
+    content[200_000:204_096] = bytes(4096)
+    path.write_bytes(content)
+    Journal(path).close()
+    (aside,) = tmp_path.glob("j.sqlite.corrupt-*")
+    assert aside.read_bytes() == content
+    path.unlink()
+    journal = Journal(path)
+    kept = journal.before(10**9, messages=10**9)
+
+    assert 3800 <= len(kept) < 4000
+    assert journal.counts().in_flight == len(kept)
+    journal.close()
+
+
+def test_a_log_that_lost_its_end_is_no_older_state(tmp_path: Path) -> None:
+    """SQLite would begin where the log ends, and say nothing."""
+    path = tmp_path / "j.sqlite"
+    journal = Journal(path)
+    for _ in range(20):
+        journal.append(some(10))
+    log = path.with_name("j.sqlite-wal")
+    sides = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    journal.close()
+    for name, side in sides.items():
+        (tmp_path / name).write_bytes(side)
+    os.truncate(log, log.stat().st_size // 2)
+    journal = Journal(path)
+    received = journal.counts().received
+    journal.close()
+
+    assert 0 < received < 200
+    assert list(tmp_path.glob("j.sqlite.corrupt-*"))

@@ -16,8 +16,8 @@ from typing import NamedTuple
 from ingest.payload import LONGEST_PAYLOAD, UnreadableError, milliseconds, value
 from ingest.reading import Reading, Rejection, Source
 
-# So many bad lines are told one by one, the rest as a number.
-_TOLD = 20
+# So many bad lines are told one by one, and so many are gone through at all.
+_TOLD, _MOST_BAD = 20, 1000
 
 # Possessive (++, *+): a long line that does not fit is given up at once.
 _MEASUREMENT = re.compile(rb"(?:[^\\, \n]|\\[^\n])++")
@@ -80,7 +80,8 @@ def decode(
     -------
     list of Reading or Rejection
         Never none, and never an exception. A line that cannot be read is a
-        rejection with its number, and takes no other line with it.
+        rejection with its number, and takes no other line with it; only after
+        a thousand such lines the rest of the message is given up.
     """
     if len(payload) > LONGEST_PAYLOAD:
         detail = f"{len(payload)} bytes; at most {LONGEST_PAYLOAD} are read"
@@ -88,7 +89,7 @@ def decode(
     found: list[Reading | Rejection] = []
     bad = seen = place = 0
     number = 1
-    while place < len(payload):
+    while place < len(payload) and bad < _MOST_BAD:
         start = place
         blank = _BLANK.match(payload, place)
         if blank is not None:
@@ -111,6 +112,8 @@ def decode(
         number += payload.count(b"\n", start, place)
     if bad > _TOLD:
         detail = f"{bad - _TOLD} more lines that cannot be read"
+        if place < len(payload):
+            detail += f"; nothing is read from line {number} on"
         found.append(Rejection(topic, "", "", "not line protocol", detail))
     if not found:
         names = ", ".join(repr(source.pointer) for source in wanted[:5])

@@ -605,6 +605,8 @@ def fit_reference(
     flows: Sequence[FlowLaw] | None = None,
     least_hours: float = LEAST_HOURS,
     least_days: int = LEAST_DAYS,
+    most_rows: int = MOST_ROWS,
+    names: Sequence[str] | None = None,
 ) -> Fit | Refusal:
     """Learn the machine as commissioned.
 
@@ -621,6 +623,11 @@ def fit_reference(
         Less steady running is refused. [h]
     least_days : int
         Fewer days with any steady running are refused. [1]
+    most_rows : int
+        More windows are thinned evenly. [1]
+    names : sequence of str, optional
+        Parameters to free, where data say something of them; all that these
+        instruments could determine by default.
 
     Returns
     -------
@@ -691,7 +698,7 @@ def fit_reference(
             hours=_hours(chosen),
             lacking=str(lost),
         )
-    used = _thin(chosen, MOST_ROWS)
+    used = _thin(chosen, most_rows)
     pump = _start(pump, used, outputs)
     sigma = {name: OUTPUTS[name].noise for name in outputs}
     if "compressor_power_w" in sigma and given != "compressor_speed_hz":
@@ -704,12 +711,15 @@ def fit_reference(
     drifts = _drifts(machine, used, given)
     for law in laws:
         drifts[f"{law.side}_flow_kg_s"] = max(law.scatter, 0.02)
-    names = _candidates(given, machine, outputs)
+    offered = _candidates(given, machine, outputs)
     fixed = {
         name: "nothing measured here depends on it"
         for name in _REFERENCE
-        if name not in names
+        if name not in offered
     }
+    if names is not None:
+        fixed |= {name: "not asked for" for name in offered if name not in names}
+        offered = [name for name in offered if name in names]
     base = pump
     free: list[str] = []
     answer = None
@@ -723,16 +733,16 @@ def fit_reference(
             unsolved=unsolved,
         )
     for _ in range(2):
-        prior = np.array([_REFERENCE[name][1] for name in names])
-        slopes = problem.jacobian(base, names) / problem.sigma[None, :, None]
-        scaled = slopes * _by_x(base, names)
+        prior = np.array([_REFERENCE[name][1] for name in offered])
+        slopes = problem.jacobian(base, offered) / problem.sigma[None, :, None]
+        scaled = slopes * _by_x(base, offered)
         none = np.zeros((int(problem.use.sum()), 0))
         kept, dropped = _identify(
             scaled[problem.use], prior, none, np.zeros(0), _ALIKE, INFORMED
         )
-        free = [names[k] for k in kept]
+        free = [offered[k] for k in kept]
         for k, ratio in dropped.items():
-            fixed[names[k]] = (
+            fixed[offered[k]] = (
                 f"not identifiable: its uncertainty stays at {ratio:.0%} of the prior"
             )
         if not free or (answer is not None and not dropped):
@@ -740,7 +750,7 @@ def fit_reference(
         answer = _fit_parameters(problem, pump, free)
         base = _moved(pump, free, answer.x)
         unsolved = problem.hold(base)
-        names = free
+        offered = free
     if answer is None or not free:
         return _refuse(
             "reference.no_excitation",

@@ -323,9 +323,11 @@ class Host:
 
     def awaiting(self) -> dict[str, str]:
         """Return the nodes whose birth is waited for, and why."""
-        for node in self._nodes.values():
-            self._overdue(node, self._now)
-        return {name: n.awaiting for name, n in self._nodes.items() if n.awaiting}
+        waiting = {
+            name: node.awaiting or _overdue(node, self._now)
+            for name, node in self._nodes.items()
+        }
+        return {name: why for name, why in waiting.items() if why}
 
     def problem(self, *, asking: bool) -> str:
         """Return what a person should know of it, "" while all is well.
@@ -537,24 +539,25 @@ class Host:
                     gap = (node.next + step) & 255
                     node.missing[gap] = (node.messages, received_ms)
                 node.next = (seq + 1) & 255
-        if node.missing:
-            self._overdue(node, received_ms)
-
-    def _overdue(self, node: _Node, now_ms: int) -> None:
-        for count, seen_ms in node.missing.values():
-            if (
-                node.messages - count >= _REORDER_MESSAGES
-                or now_ms - seen_ms >= _REORDER_MS
-            ):
-                number = len(node.missing)
-                lost = "a message" if number == 1 else f"{number} messages"
-                self._await(node, f"has sent {lost} that did not arrive")
-                node.missing = {}
-                return
+        if node.missing and (why := _overdue(node, received_ms)):
+            self._await(node, why)
+            node.missing = {}
 
     def _await(self, node: _Node, why: str) -> None:
         node.awaiting = why
         self.changed = True
+
+
+def _overdue(node: _Node, now_ms: int) -> str:
+    """Return what is missing and can hardly be on its way any more, or ""."""
+    # A copy, because another thread may ask while one reads.
+    for count, seen_ms in list(node.missing.values()):
+        waited = node.messages - count
+        if waited >= _REORDER_MESSAGES or now_ms - seen_ms >= _REORDER_MS:
+            number = len(node.missing)
+            lost = "a message" if number <= 1 else f"{number} messages"
+            return f"has sent {lost} that did not arrive"
+    return ""
 
 
 def _remedy(name: str) -> str:

@@ -29,7 +29,7 @@ from ingest.journal import Counts, Journal, Message
 from ingest.reading import FLAG_CODE, Reading, Readings, Source
 
 # A hundred of them are a command: PERMUTATIONS=100 pytest -k any_order
-PERMUTATIONS = int(os.environ.get("PERMUTATIONS", "4"))
+PERMUTATIONS = int(os.environ.get("PERMUTATIONS", "10"))
 EVER = (datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
 T0 = 1_700_000_000_000
 NOW = T0 + 86_400_000

@@ -392,6 +392,7 @@ class Service:
         quiet = {
             unit: when for unit, when in newest.items() if now - when > self._silence
         }
+        quiet |= {unit: when for unit, when in self._dead().items() if unit in newest}
         if not quiet:
             return []
         if len(quiet) == len(newest) and len(newest) > 1:
@@ -415,6 +416,18 @@ class Service:
             )
             for unit, when in sorted(quiet.items())
         ]
+
+    def _dead(self) -> dict[str, datetime]:
+        """Return the units that their edge node has reported dead, and since when."""
+        stale = self.intake.stale()
+        points: dict[str, set[str]] = {}
+        for source in self.config.sources:
+            points.setdefault(source.unit, set()).add(source.point)
+        return {
+            unit: moment(max(stale[unit, point] for point in of_unit))
+            for unit, of_unit in points.items()
+            if all((unit, point) in stale for point in of_unit)
+        }
 
     def _last_results(self) -> Results:
         if (self._results_dir / "summary.json").exists():

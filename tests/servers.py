@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -142,6 +143,7 @@ bind-address = "127.0.0.1:{rpc}"
 [http]
   bind-address = "127.0.0.1:{port}"
   log-enabled = false
+  auth-enabled = {auth}
 [monitor]
   store-enabled = false
 """
@@ -166,11 +168,22 @@ http {{
 
 
 @contextlib.contextmanager
-def influxd(folder: Path) -> Iterator[Influx]:
-    """Run an influxd 1.x, and an nginx that gives it the path of 2.x."""
+def influxd(folder: Path, password: str = "") -> Iterator[Influx]:
+    """Run an influxd 1.x, and an nginx that gives it the path of 2.x.
+
+    With a password it asks for it, and for the name ``hptwin``.
+    """
     behind, rpc, port = free_port(), free_port(), free_port()
     conf = folder / "influxd.conf"
-    conf.write_text(_INFLUXD_CONF.format(folder=folder, port=behind, rpc=rpc), "utf-8")
+    conf.write_text(
+        _INFLUXD_CONF.format(
+            folder=folder,
+            port=behind,
+            rpc=rpc,
+            auth="true" if password else "false",
+        ),
+        "utf-8",
+    )
     proxy = folder / "nginx.conf"
     shipped = INFLUXDB_1_CONF.read_text("utf-8")
     for ours, theirs in (("127.0.0.1:8087", port), ("127.0.0.1:8086", behind)):
@@ -193,4 +206,15 @@ def influxd(folder: Path) -> Iterator[Influx]:
             if time.monotonic() > end:
                 raise RuntimeError("influxd does not answer through nginx")
             time.sleep(0.05)
+        if password:
+            # The first user is made without any, as its documentation has it.
+            first = urllib.parse.urlencode(
+                {
+                    "q": f"CREATE USER hptwin WITH PASSWORD '{password}' "
+                    "WITH ALL PRIVILEGES"
+                }
+            )
+            urllib.request.urlopen(  # noqa: S310
+                f"{url}/query", data=first.encode(), timeout=10
+            ).close()
         yield Influx(url, database)

@@ -17,7 +17,7 @@ import json
 import re
 import threading
 from collections.abc import Callable, Container, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,7 @@ _LONG_MS = 30 * 86_400_000
 # The client's own line: a refusal of what was sent, not of who sent it.
 _REFUSED = frozenset({400, 413, 422})
 # What line protocol cannot carry in a tag, whatever is escaped.
-_FIELD = re.compile(r'field "?([^" ]+)"? ')
+_FIELD = re.compile(r"""(?:input field|for column) ["']([^"']+)["']""")
 _DROPPED = re.compile(r"dropped=(\d+)")
 # A server that refuses all and says nothing more is not asked for ever.
 _MOST_REQUESTS = 400
@@ -100,6 +100,7 @@ class InfluxArchive(Shelf):
             )
         from influxdb_client.client.influxdb_client import InfluxDBClient
         from influxdb_client.client.write_api import SYNCHRONOUS
+        from urllib3 import Retry
 
         self.url = url
         self.database = database
@@ -110,6 +111,9 @@ class InfluxArchive(Shelf):
             auth_basic=bool(username),
             timeout=int(timeout_s * 1000),
             ssl_ca_cert=str(ca_file) if ca_file else None,
+            # Whoever writes tries again, and knows when; a server that asks
+            # to be left alone for an hour must not hold a thread for it.
+            retries=Retry(0, respect_retry_after_header=False),
         )
         self._writer: Any = self._client.write_api(write_options=SYNCHRONOUS)
         self._lock = threading.Lock()
@@ -501,10 +505,22 @@ def _remedy(status: int | None) -> str:
 
 
 def _reason(error: Any) -> str:
+    """Return the status and the sentence of a refusal, whoever worded it.
+
+    1.x says ``{"error": ...}``, 2.x ``{"code": ..., "message": ...}``, and 3
+    ``{"error": ..., "data": [...]}`` with the lines that it did not take.
+    """
     body = error.body or ""
     if isinstance(body, bytes):  # a streamed answer is not decoded by the client
         body = body.decode("utf-8", "replace")
-    return f"{error.status} {body.strip()[:300] or error.reason}"
+    said = body.strip()
+    with suppress(ValueError, AttributeError):
+        answer = json.loads(said)
+        said = str(answer.get("error") or answer.get("message") or said)
+        for line in answer.get("data") or ():
+            said += f": {line.get('error_message', line)}"
+            break
+    return f"{error.status} {said[:300] or error.reason}"
 
 
 def _is_flag(field: str) -> bool:

@@ -190,3 +190,89 @@ def test_any_shape_in_any_table_is_a_problem(
 ) -> None:
     """A table of the wrong shape is reported, never an exception of another kind."""
     assert problems(tmp_path, f"{name} = {value}\n")
+
+
+def formatted(payload: str, points: str) -> str:
+    """Return a configuration with another payload and other points."""
+    head = GOOD[: GOOD.index("[heat_pump.payload]")]
+    return f"{head}[heat_pump.payload]\n{payload}\n[heat_pump.points]\n{points}\n"
+
+
+def test_a_format_is_of_the_device_or_of_a_point(tmp_path: Path) -> None:
+    """And so is which measurement of it is meant; names stay as they are."""
+    text = formatted(
+        'topic = "t"\nformat = "telegraf"\nwhere = { name = "modbus", host = "a" }',
+        'compressor_power_w = { pointer = "p/el", unit = "kW" }\n'
+        'sink_inlet_temp_degc = { pointer = "t", where = { host = "b" } }\n'
+        'sink_outlet_temp_degc = { topic = "spBv1.0/g/e/d", pointer = "T/out",'
+        ' format = "sparkplug" }\n'
+        'source_inlet_temp_degc = { topic = "plain", format = "json" }',
+    )
+    config = written(tmp_path, text)
+    power, inlet, outlet, plain = config.sources
+    assert (power.format, power.pointer, power.scale) == ("telegraf", "p/el", 1000.0)
+    assert power.where == (("host", "a"), ("name", "modbus"))
+    assert inlet.where == (("host", "b"),)
+    assert (outlet.format, outlet.pointer, outlet.where) == ("sparkplug", "T/out", ())
+    assert (plain.format, plain.where, plain.topic) == ("", (), "plain")
+    assert not config.rebirth
+
+
+def test_a_rebirth_is_asked_for_by_name_only(tmp_path: Path) -> None:
+    """It is the one thing that is written toward the plant."""
+    assert written(tmp_path, "[mqtt]\nrebirth = true\n" + GOOD).rebirth
+    assert written(tmp_path, GOOD, HPTWIN_MQTT__REBIRTH="true").rebirth
+
+
+@pytest.mark.parametrize(
+    ("payload", "points", "key", "said"),
+    [
+        ('topic = "t"\nformat = "influxdb"', "", "payload.format", '"influx"'),
+        ('topic = "t"\nformat = "influx"\ntime = "/ts"', "", "payload.time", "leave"),
+        ('topic = "t"\nformat = "influx"\nwhere = 5', "", "payload.where", "{ name"),
+        (
+            'topic = "t"\nformat = "influx"\nwhere = { unit = 5 }',
+            "",
+            "payload.where",
+            "table of texts",
+        ),
+        ('topic = "t"\nwhere = { name = "x" }', "", "payload.where", "telegraf"),
+        (
+            'topic = "spBv1.0/g"\nformat = "sparkplug"',
+            'sink_inlet_temp_degc = "T"',
+            "points.sink_inlet_temp_degc",
+            "<group>",
+        ),
+        (
+            'topic = "spBv1.0/g/e"',
+            'sink_inlet_temp_degc = "/T"',
+            "points.sink_inlet_temp_degc",
+            'format = "sparkplug"',
+        ),
+        (
+            'format = "sparkplug"',
+            'sink_inlet_temp_degc = { topic = "spBv1.0/g/+/d", pointer = "T" }',
+            "points.sink_inlet_temp_degc.topic",
+            "wildcard",
+        ),
+        (
+            'topic = "spBv1.0/g/e"\nformat = "sparkplug"',
+            "sink_inlet_temp_degc = {}",
+            "points.sink_inlet_temp_degc",
+            "name its metric",
+        ),
+        (
+            'topic = "t"\nformat = "influx"',
+            'sink_inlet_temp_degc = "T"\n'
+            'sink_outlet_temp_degc = { pointer = "/t", format = "json" }',
+            "hp1.points.sink_outlet_temp_degc",
+            "as influx for sink_inlet_temp_degc",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_format_is_said(
+    tmp_path: Path, payload: str, points: str, key: str, said: str
+) -> None:
+    """At the start, and not by a rejection of each message."""
+    found = problems(tmp_path, formatted(payload, points))
+    assert any(key in each.key and said in str(each) for each in found), found

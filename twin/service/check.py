@@ -7,12 +7,13 @@ from the configuration alone, before the first message.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from twin.plant import Consumer, Exchanger, Machine, Plant, Rejector
-from twin.service.config import Config, ConfigError, Problem
+from twin.service.config import Config, ConfigError, Format, Problem
 
 MEASURED, INFERRED, OFF = "measured", "inferred", "off"
 
@@ -43,6 +44,11 @@ class Report:
         """What can be meant and mostly is not."""
         return self.config.warnings
 
+    @property
+    def formats(self) -> dict[str, int]:
+        """How many points are read in each format."""
+        return dict(Counter(s.format or "json" for s in self.config.sources))
+
     def to_dict(self) -> dict[str, Any]:
         """Return it as one JSON object."""
         plant = self.config.plant
@@ -50,6 +56,7 @@ class Report:
             "file": str(self.config.file),
             "problems": [],
             "warnings": [as_dict(problem) for problem in self.warnings],
+            "formats": self.formats,
             "units": {
                 unit: {
                     "points": sorted(plant.points_of(unit)),
@@ -72,6 +79,9 @@ class Report:
             f"{_count(len(list(plant.units())), 'unit')}; "
             f"{_count(len(sources), 'point')} read from {_count(len(topics), 'topic')}"
         )
+        for form, number in sorted(self.formats.items()):
+            if form != Format.JSON:
+                yield f"  {_count(number, 'point')} in the format {form}"
         for unit in units(plant):
             of_unit = [each for each in self.abilities if each.unit == unit]
             yield ""

@@ -21,6 +21,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from ingest.broker import Connection
 from ingest.reading import Source
+from ingest.sparkplug import NAMESPACE, address
 from twin.plant import (
     Action,
     Compressor,
@@ -46,6 +47,19 @@ _ZERO_DEGC = 273.15
 _ID = re.compile(r"\w[\w.-]{0,63}")
 _BARE_NUMBER = re.compile(r"[+-]?[\d.]+(?:[eE][+-]?\d+)?")
 _Word = TypeVar("_Word", bound=StrEnum)
+
+
+class Format(StrEnum):
+    """How a payload is written; the plain value and JSON need no word."""
+
+    JSON = "json"
+    TELEGRAF = "telegraf"
+    INFLUX = "influx"
+    SPARKPLUG = "sparkplug"
+
+
+# What names a value in each format, for the sentences about it.
+_NAMED = {"telegraf": "field", "influx": "field", "sparkplug": "metric"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +123,11 @@ class NotifyConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """A plant, how it is read, and where the service keeps and shows things."""
+    """A plant, how it is read, and where the service keeps and shows things.
+
+    ``rebirth`` permits the one thing that is ever written toward the plant: to
+    ask a Sparkplug node to say again what its metrics are.
+    """
 
     file: Path
     plant: Plant
@@ -119,6 +137,7 @@ class Config:
     web: WebConfig
     notify: NotifyConfig
     state_dir: Path
+    rebirth: bool = False
     warnings: tuple[Problem, ...] = ()
 
 
@@ -281,6 +300,8 @@ def _points(
     if decimal not in (".", ","):
         payload.wrong("decimal", "is not a decimal mark", 'write "." or ","')
         decimal = "."
+    form = _format(payload, "")
+    tags = _tags(payload, form, ())
     payload.finish()
     points = table.table("points")
     allowed = points_of(kind, Origin.MEASURED)
@@ -320,10 +341,14 @@ def _points(
         ):
             each.wrong("scale", "is no factor", "write a number that is not 0")
             factor = 1.0
-        own_stamp = each.text("time", stamp)
+        own_form = _format(each, form)
+        own_tags = _tags(each, own_form, tags if own_form == form else ())
+        own_stamp = each.text("time", "" if own_form else stamp)
         own_decimal = each.text("decimal", decimal)
         each.finish()
-        if column:
+        if own_form:
+            pointer = column or pointer
+        elif column:
             pointer = "/" + column.replace("~", "~0").replace("/", "~1")
         elif pointer and not pointer.startswith("/"):
             pointer = "/" + pointer
@@ -336,6 +361,18 @@ def _points(
             continue
         if any(sign in where for sign in "+#\x00"):
             each.wrong("topic", "holds a wildcard", "name each device's own topic")
+            continue
+        if own_form and not pointer:
+            points.wrong(
+                name,
+                f"does not name its {_NAMED[own_form]}",
+                'write { pointer = "t_out", unit = "degC" } with its name',
+            )
+            continue
+        if fault := _misplaced(where, own_form):
+            (points if isinstance(points.values[name], str) else each).wrong(
+                name if isinstance(points.values[name], str) else "topic", *fault
+            )
             continue
         if not pointer and where == topic:
             points.wrong(
@@ -364,10 +401,65 @@ def _points(
                 else "/" + own_stamp,
                 counter=counter,
                 decimal=own_decimal,
+                format=own_form,
+                where=own_tags,
             )
         )
         mapped.append(name)
     return frozenset(mapped)
+
+
+def _format(table: _Table, inherited: str) -> str:
+    """Read how a payload is written; "" is a plain value or JSON."""
+    found = table.word("format", Format, Format(inherited or "json")).value
+    found = "" if found == Format.JSON else found
+    if found:
+        for name in ("time", "decimal"):
+            if table.has(name):
+                table.wrong(
+                    name,
+                    f"has no meaning for {found}, which has rules of its own",
+                    "leave it out",
+                )
+    return found
+
+
+def _tags(
+    table: _Table, form: str, inherited: tuple[tuple[str, str], ...]
+) -> tuple[tuple[str, str], ...]:
+    """Read which measurement is meant: its name, and tags that it must carry."""
+    if not table.has("where"):
+        return inherited
+    found = table.values["where"]
+    texts = isinstance(found, dict) and all(isinstance(x, str) for x in found.values())
+    if not texts:
+        table.wrong(
+            "where",
+            "is not a table of texts",
+            'write where = { name = "modbus", host = "hp1" }',
+        )
+        return ()
+    if form not in ("telegraf", "influx"):
+        table.wrong(
+            "where",
+            f"has no meaning for {form or 'json'}",
+            'leave it out, or set format = "telegraf" or "influx"',
+        )
+        return ()
+    return tuple(sorted(found.items()))
+
+
+def _misplaced(topic: str, form: str) -> tuple[str, str] | None:
+    """Return what is wrong with a topic of a format, and what to do."""
+    if form == Format.SPARKPLUG:
+        try:
+            address(topic)
+        except ValueError:
+            right = f'write "{NAMESPACE}/<group>/<edge node>[/<device>]"'
+            return "is no address of Sparkplug B", right
+    elif topic.startswith(f"{NAMESPACE}/"):
+        return "is an address of Sparkplug B", 'set format = "sparkplug"'
+    return None
 
 
 def _coolant(table: _Table, name: str, coldest: float | None) -> Coolant:
@@ -839,7 +931,7 @@ _SETTABLE: Mapping[str, tuple[str, ...]] = {
     "site": ("name", "timezone"),
     "mqtt": (
         "host", "port", "client_id", "username", "password_file", "password_env",
-        "allow_plaintext",
+        "allow_plaintext", "rebirth",
     ),
     "archive": (
         "kind", "path", "url", "database", "org", "username", "secret_file",
@@ -888,7 +980,7 @@ def _override(
         text: Any = environ[name]
         if key == "port":
             text = int(text) if text.isdecimal() else text
-        elif key == "allow_plaintext":
+        elif key in ("allow_plaintext", "rebirth"):
             text = {"true": True, "false": False}.get(text.lower(), text)
         into = document.setdefault(table, {})
         if isinstance(into, dict):
@@ -985,7 +1077,9 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
         ),
         schedule=_schedule(top.table("schedule")),
     )
-    mqtt = _mqtt(top.table("mqtt"), base, warn)
+    broker = top.table("mqtt")
+    rebirth = broker.flag("rebirth")
+    mqtt = _mqtt(broker, base, warn)
     archive = _archive(top.table("archive"), base, warn)
     web = _web(top.table("web"))
     notify = _notify(top.table("notify"), base, warn)
@@ -994,6 +1088,7 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
     state.finish()
     top.finish()
     _cross_check(plant, report)
+    _one_format_a_topic(sources, report)
     _doubts(plant, sources, warn)
     if not document.get("heat_pump"):
         report("heat_pump", None, "there is none", "describe one in [[heat_pump]]")
@@ -1008,6 +1103,7 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
         web=web,
         notify=notify,
         state_dir=state_dir,
+        rebirth=rebirth,
         warnings=tuple(warnings),
     )
 
@@ -1043,11 +1139,26 @@ def _cross_check(plant: Plant, report: Callable[..., None]) -> None:
             )
 
 
+def _one_format_a_topic(sources: Iterable[Source], report: Callable[..., None]) -> None:
+    """Check that a message can be taken for one thing only."""
+    first: dict[str, Source] = {}
+    for source in sources:
+        other = first.setdefault(source.topic, source)
+        if other.format != source.format:
+            report(
+                f"{source.unit}.points.{source.point}",
+                source.topic,
+                f"is read as {source.format or 'json'} here and as"
+                f" {other.format or 'json'} for {other.point} of {other.unit}",
+                "give both the format in which the device writes",
+            )
+
+
 def _doubts(plant: Plant, sources: Iterable[Source], warn: Callable[..., None]) -> None:
     """Warn of what can be meant, and mostly is not."""
-    first: dict[tuple[str, str], Source] = {}
+    first: dict[tuple[str, str, tuple[tuple[str, str], ...]], Source] = {}
     for source in sources:
-        place = source.topic, source.pointer
+        place = source.topic, source.pointer, source.where
         other = first.setdefault(place, source)
         if other is not source:
             warn(

@@ -25,6 +25,7 @@ from ingest.broker import Publisher, Subscriber
 from ingest.decoder import Decoder
 from ingest.intake import Intake
 from ingest.journal import Journal
+from ingest.sparkplug import rebirth_payload
 from twin.finding import Finding, FindingKind
 from twin.plant import Plant
 from twin.service import telemetry
@@ -128,6 +129,7 @@ class Service:
         config.state_dir.mkdir(parents=True, exist_ok=True)
         self._results_dir = config.state_dir / "results"
         self._scheduler: BackgroundScheduler | None = None
+        self._asker: Publisher | None = None
         self.live = Live()
         self.view = ResultsView(self._last_results())
 
@@ -157,7 +159,12 @@ class Service:
             self.archive,
             self.journal,
             Subscriber(config.mqtt, topics),
+            asking=config.rebirth,
         )
+        if config.rebirth:
+            identity = f"{config.mqtt.client_id}-rebirths"
+            self._asker = Publisher(replace(config.mqtt, client_id=identity))
+            stack.callback(self._asker.close)
         self.registry = Registry(config.state_dir / "models")
         self.assessor = Assessor(self.plant, self.registry)
         self.notifier = Notifier(
@@ -238,6 +245,7 @@ class Service:
             (self.judge, self._judge_every),
             (self.deliver, self._deliver_every),
             (self.show, 2.0),
+            (self.ask, 2.0),
         ):
             scheduler.add_job(
                 self._guarded(job),
@@ -305,6 +313,12 @@ class Service:
         """Hand the newest values to the page."""
         for (unit, point), newest in self.intake.latest().items():
             self.live.update(unit, point, newest.value, moment(newest.time_ms))
+
+    def ask(self) -> None:
+        """Ask Sparkplug nodes that are not understood who they are, if we may."""
+        if self._asker is not None:
+            for topic in self.intake.rebirths():
+                self._asker.publish(topic, rebirth_payload(ms(utc_now())))
 
     def judge(self) -> None:
         """Judge every day that is over, then look at the one that is not."""

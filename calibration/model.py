@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from datetime import datetime
 from types import MappingProxyType
 from typing import Any
 
@@ -223,6 +224,52 @@ class Model:
             },
             closure=float("nan") if closure is None else float(closure),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """A model and how well it was determined.
+
+    Attributes
+    ----------
+    model
+        The reference or the current model.
+    start, stop
+        Of the windows used. UTC.
+    windows, days
+        How many were used. [1]
+    cost
+        Mean squared residual in units of its expectation. [1]
+    correlation
+        Between the free parameters, in the order of the model's ``free``. [1]
+    biases
+        What the instruments seem to have drifted since the reference: value
+        and standard error, relative for flows, powers and pressures. [K or 1]
+    unsolved
+        Share of the windows that physics could not solve. [1]
+    objective
+        What was minimised: half the sum of all squares, those of the priors too;
+        it compares explanations of the same windows. [1]
+    """
+
+    model: Model
+    start: datetime
+    stop: datetime
+    windows: int
+    days: int
+    cost: float
+    correlation: NDArray[np.float64]
+    biases: Mapping[str, tuple[float, float]] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
+    unsolved: float = 0.0
+    objective: float = float("nan")
+
+    def interval(self, name: str) -> tuple[float, float]:
+        """Return the 95 % interval of a fitted parameter, in its unit."""
+        value = self.model.values[name]  # noqa: PD011 (a mapping)
+        error = self.model.errors[name]
+        return value - 1.96 * error, value + 1.96 * error
 
 
 def heat_pump(model: Model) -> HeatPump:

@@ -1,0 +1,382 @@
+"""How far a machine is from its reference; nothing else moves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from calibration import instruments
+from calibration.instruments import OUTPUTS
+from calibration.leastsquares import (
+    Coordinates,
+    Problem,
+    identify,
+    inflation,
+    minimise,
+)
+from calibration.model import Fit, Model, conditions, heat_pump
+from calibration.period import (
+    LEAST_DAY_HOURS,
+    MOST_ROWS,
+    hours_of,
+    refuse,
+    span_of,
+    thin,
+)
+from calibration.registry import Role
+from twin.finding import Refusal
+from twin.heatpump import HeatPump
+from twin.plant import Machine
+
+Matrix = NDArray[np.float64]
+
+_UNTRUSTED = 50.0  # times its usual drift
+_REACH = 1.2  # of the logarithm of a ratio
+
+# the logarithm of its ratio to the reference.
+DEGRADATIONS: Mapping[str, tuple[str, float]] = MappingProxyType(
+    {
+        "evaporator": ("evaporator_fouling_k_w", 0.3),
+        "condenser": ("condenser_fouling_k_w", 0.3),
+        "isentropic": ("isentropic_efficiency", 0.15),
+        "volumetric": ("swept_flow_m3_s", 0.15),
+        "subcooling": ("subcooling_k", 0.5),
+    }
+)
+# From the liquid side alone a fouled exchanger looks like low charge or a worn
+# compressor: its size would be a guess, so it is not offered.
+_NEEDS: Mapping[str, str] = MappingProxyType(
+    {
+        "evaporator": "suction_pressure_pa",
+        "condenser": "compressor_discharge_pressure_pa",
+    }
+)
+_NAMES: Mapping[str, tuple[str, str]] = {
+    "evaporator": ("evaporator", "conductance_ratio"),
+    "condenser": ("condenser", "conductance_ratio"),
+    "isentropic": ("compressor", "isentropic_ratio"),
+    "volumetric": ("compressor", "volumetric_ratio"),
+    "subcooling": ("charge", "subcooling_ratio"),
+}
+# Without pressures, power and capacity name no part of the machine.
+_WHOLE: Mapping[str, tuple[str, str]] = {
+    "isentropic": ("machine", "efficiency_ratio"),
+    "volumetric": ("machine", "capacity_ratio"),
+}
+# What a physics that is not the plant's loses when weather and load leave those of
+# the reference, as 1 sigma of the ratio's logarithm: measured on the simulator,
+# whose physics differs, between its first autumn weeks and the colder ones after.
+_STRUCTURE: Mapping[str, float] = MappingProxyType(
+    {
+        "evaporator": 0.012,
+        "condenser": 0.015,
+        "isentropic": 0.008,
+        "volumetric": 0.008,
+        "subcooling": 0.05,
+    }
+)
+IDENTIFIABLE = 0.5
+"""Posterior over prior sigma below which a degradation is told apart. [1]"""
+
+
+def _degraded(pump: HeatPump, names: Sequence[str], x: Matrix) -> HeatPump:
+    """Return the reference with some ratios exp(x) to it."""
+    p = pump.parameters
+    changes = {}
+    for name, step in zip(names, x, strict=True):
+        parameter, ratio = DEGRADATIONS[name][0], float(np.exp(step))
+        old = float(getattr(p, parameter))
+        if name in ("evaporator", "condenser"):
+            # 1/UA = 1/UA0 + Rf at rated flows, so Rf = (1/ratio - 1)/UA0; a
+            # surface cleaner than the reference has a negative one.
+            clean = float(getattr(p, f"{name}_ua_w_k"))
+            changes[parameter] = old + (1.0 / ratio - 1.0) / clean
+        else:
+            changes[parameter] = old * ratio
+    return pump.replace(**changes)
+
+
+def degraded(pump: HeatPump, ratios: Mapping[str, float]) -> HeatPump:
+    """Return a machine with given degradations.
+
+    Parameters
+    ----------
+    pump : HeatPump
+        The reference.
+    ratios : Mapping
+        Ratio to the reference by name of :data:`DEGRADATIONS`. [1]
+
+    Returns
+    -------
+    HeatPump
+        The same machine, degraded.
+    """
+    names = list(ratios)
+    return _degraded(pump, names, np.log(np.array([ratios[name] for name in names])))
+
+
+def _slope(pump: HeatPump, names: Sequence[str], x: Matrix) -> Matrix:
+    """Differentiate the physics' parameters by the logarithms of the ratios."""
+    p = pump.parameters
+    by = []
+    for name, step in zip(names, x, strict=True):
+        ratio = float(np.exp(step))
+        if name in ("evaporator", "condenser"):
+            by.append(-1.0 / ratio / float(getattr(p, f"{name}_ua_w_k")))
+        else:
+            by.append(float(getattr(p, DEGRADATIONS[name][0])) * ratio)
+    return np.array(by)
+
+
+def _coordinates(pump: HeatPump, names: Sequence[str]) -> Coordinates:
+    return Coordinates(
+        names=tuple(DEGRADATIONS[name][0] for name in names),
+        prior=np.array([DEGRADATIONS[name][1] for name in names]),
+        reach=np.full(len(names), _REACH),
+        build=lambda x: _degraded(pump, names, x),
+        slope=lambda x: _slope(pump, names, x),
+    )
+
+
+def _problem(windows: pd.DataFrame, model: Model) -> Problem:
+    noise = {name: OUTPUTS[name].noise for name in model.outputs}
+    sigma = {
+        name: float(np.hypot(noise[name], model.scatter.get(name, noise[name])))
+        for name in model.outputs
+    }
+    asked = conditions(windows, model)
+    return Problem(heat_pump(model), asked, windows, model.given, model.outputs, sigma)
+
+
+def indicator_of(name: str, model: Model) -> tuple[str, str]:
+    """Return the component and the indicator that a degradation is told by.
+
+    Parameters
+    ----------
+    name : str
+        Of :data:`DEGRADATIONS`.
+    model : Model
+        The reference; without both pressures no part of it can be named.
+
+    Returns
+    -------
+    tuple of str
+        Component and indicator.
+    """
+    seen = {"suction_pressure_pa", "compressor_discharge_pressure_pa"}
+    if name in _WHOLE and not seen <= set(model.outputs):
+        return _WHOLE[name]
+    return _NAMES[name]
+
+
+def indicator_key(component: str, indicator: str) -> str:
+    """Return the name of an indicator in a model's ``tuning``."""
+    return f"{component}/{indicator}"
+
+
+def drifts_since_baseline(
+    model: Model, machine: Machine, frame: pd.DataFrame
+) -> dict[str, float]:
+    """Return how far each quantity may have moved without any fault.
+
+    Parameters
+    ----------
+    model : Model
+        The reference.
+    machine : Machine
+        Its instruments.
+    frame : DataFrame
+        Windows, for the levels that relative uncertainties refer to.
+
+    Returns
+    -------
+    dict
+        Standard deviation by quantity: the instrument's drift and the model's own
+        daily scatter; relative for powers, heats, flows and pressures. [K or 1]
+    """
+    drifts = instruments.drifts(machine, frame, model.given)
+    for law in model.flows:
+        drifts[f"{law.side}_flow_kg_s"] = max(law.scatter, 0.02)
+    for name in model.outputs:
+        drifts[name] = float(np.hypot(drifts[name], model.daily_scatter.get(name, 0.0)))
+    return drifts
+
+
+def with_tracked(model: Model, machine: Machine, used: pd.DataFrame) -> Model:
+    """Find which degradations a day's windows could tell apart.
+
+    Parameters
+    ----------
+    model : Model
+        The reference, with its scatter.
+    machine : Machine
+        Its instruments.
+    used : DataFrame
+        Windows that it was fitted to.
+
+    Returns
+    -------
+    Model
+        The same with ``tracked``, and in ``fixed`` why the others are not.
+    """
+    pump = heat_pump(model)
+    problem = _problem(thin(used, 60), model)
+    problem.hold(pump)
+    names = [
+        name
+        for name in DEGRADATIONS
+        if not (name == "volumetric" and model.given != "compressor_speed_hz")
+        and not (name == "subcooling" and "liquid_temp_degc" not in model.outputs)
+        and _NEEDS.get(name, name) in {name, *model.outputs}
+    ]
+    drifting = problem.drifting(pump, drifts_since_baseline(model, machine, used))
+    kept, dropped = identify(
+        problem, pump, _coordinates(pump, names), IDENTIFIABLE, drifting
+    )
+    fixed = dict(model.fixed)
+    for name, point in _NEEDS.items():
+        if point not in model.outputs:
+            fixed[f"{name}_ratio"] = f"needs {point}"
+    for k, ratio in dropped.items():
+        fixed[f"{names[k]}_ratio"] = (
+            "not told apart by these instruments: its uncertainty stays at"
+            f" {ratio:.0%} of the prior"
+        )
+    return model.with_(tracked=tuple(names[k] for k in kept), fixed=fixed)
+
+
+def fit_degradation(
+    windows: pd.DataFrame,
+    reference: Model,
+    machine: Machine,
+    *,
+    least_hours: float = LEAST_DAY_HOURS,
+    most_rows: int = MOST_ROWS,
+    names: Sequence[str] | None = None,
+    suspect: str | None = None,
+) -> Fit | Refusal:
+    """Learn how far the machine is from its reference; nothing else moves.
+
+    Every instrument is allowed its drift since the reference, so that the
+    intervals are those of the plant and not of the arithmetic.
+
+    Parameters
+    ----------
+    windows : DataFrame
+        Of :func:`calibration.steady.windows`: a day, or the recalibration's weeks.
+    reference : Model
+        The unit's reference.
+    machine : Machine
+        The machine as configured; ``uncertainty`` overrides the instruments'.
+    least_hours : float
+        Less steady running is refused. [h]
+    most_rows : int
+        More windows are thinned evenly. [1]
+    names : sequence of str, optional
+        Degradations to free; the reference's ``tracked`` ones by default.
+    suspect : str, optional
+        An instrument that is not trusted at all: its drift may be anything.
+
+    Returns
+    -------
+    Fit or Refusal
+        A current model whose ``degradation`` has ratios with 95 % intervals, and
+        the drifts of the instruments that fit best.
+    """
+    pump = heat_pump(reference)
+    free = list(reference.tracked if names is None else names)
+    steady = windows[windows["steady"].to_numpy(dtype=bool)]
+    asked = conditions(steady, reference)
+    chosen = steady[asked.notna().all(axis=1).to_numpy()]
+    if hours_of(chosen) < least_hours or len(chosen) < 3:
+        return refuse(
+            "degradation.too_short",
+            f"{machine.id}: {hours_of(chosen):.1f} h of complete steady running,"
+            f" {least_hours:.1f} h are needed.",
+            machine.id,
+            hours=hours_of(chosen),
+            needed=least_hours,
+        )
+    if not free:
+        return refuse(
+            "degradation.not_identifiable",
+            f"{machine.id}: its instruments cannot tell one degradation from another"
+            " or from their own drift.",
+            machine.id,
+            fixed=dict(reference.fixed),
+        )
+    used = thin(chosen, most_rows)
+    missing = sorted(
+        name
+        for name in reference.outputs
+        if name not in used or float(used[name].notna().mean()) <= 0.5
+    )
+    if missing:
+        return refuse(
+            "degradation.missing_point",
+            f"{machine.id}: {', '.join(missing)} is missing in these windows.",
+            machine.id,
+            points=missing,
+        )
+    problem = _problem(used, reference)
+    unsolved = problem.hold(pump)
+    if unsolved > 0.5:
+        return refuse(
+            "degradation.unsolvable",
+            f"{machine.id}: physics has no answer for {unsolved:.0%} of the windows.",
+            machine.id,
+            unsolved=unsolved,
+        )
+    drifts = drifts_since_baseline(reference, machine, used)
+    if suspect is not None:
+        drifts[suspect] *= _UNTRUSTED
+    drifting = problem.drifting(pump, drifts)
+    moves = _coordinates(pump, free)
+    alike = inflation(max(reference.correlation.values(), default=0.0))
+    answer = minimise(problem, moves, alike, drifting)
+    count = len(free)
+    deviation = np.sqrt(np.diag(answer.covariance))
+    values, errors, ratios = {}, {}, {}
+    for k, name in enumerate(free):
+        # What days of the reference period differ by is the physics' own error: it
+        # follows weather and load, so averaging over more days does not remove it.
+        own = reference.tuning.get(indicator_key(*indicator_of(name, reference)), {})
+        physics = np.hypot(_STRUCTURE[name], own.get("scatter", 0.0))
+        error = float(np.hypot(deviation[k], physics))
+        middle, half = float(answer.x[k]), 1.96 * error
+        values[name] = float(np.exp(middle))
+        errors[name] = float(np.exp(middle) * error)
+        ratios[name] = (
+            float(np.exp(middle)),
+            float(np.exp(middle - half)),
+            float(np.exp(middle + half)),
+        )
+    start, stop, days = span_of(chosen)
+    model = reference.with_(
+        role=Role.CURRENT,
+        physics=moves.build(answer.x),
+        free=tuple(free),
+        values=values,
+        errors=errors,
+        degradation=ratios,
+    )
+    cov = answer.covariance[:count, :count]
+    return Fit(
+        model=model,
+        start=start,
+        stop=stop,
+        windows=len(chosen),
+        days=days,
+        cost=answer.cost,
+        correlation=cov / np.outer(deviation[:count], deviation[:count]),
+        biases={
+            name: (float(answer.drift[k]), float(deviation[count + k]))
+            for k, name in enumerate(drifting.names)
+        },
+        unsolved=unsolved,
+        objective=answer.objective,
+    )

@@ -206,4 +206,5 @@ def test_no_payload_raises(topic: str, payload: bytes, retained: bool) -> None:
 
 def test_the_codes_of_flags_stay() -> None:
     """They are on disk: a new one goes to the end."""
-    assert [str(flag) for flag in FLAGS] == ["", "range", "rate", "stuck", "counter"]
+    codes = ["", "range", "rate", "stuck", "counter", "unit", "quality"]
+    assert [str(flag) for flag in FLAGS] == codes

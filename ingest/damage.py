@@ -9,15 +9,17 @@ crashed, and never speaks of more than the log had been synced with.
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+_log = logging.getLogger(__name__)
 # What the disk, the memory or another process does to us, as opposed to what
 # the file is: https://www.sqlite.org/rescode.html
 _ENVIRONMENT = frozenset(
@@ -49,15 +51,54 @@ def is_damage(error: sqlite3.Error, path: Path) -> bool:
     return code not in _ENVIRONMENT
 
 
-def damage(path: Path, sound: Callable[[sqlite3.Connection], str]) -> str:
-    """Return what is wrong with a SQLite file that nobody has open.
+def recover(
+    path: Path,
+    unsound: Callable[[sqlite3.Connection], str],
+    refill: Callable[[Path, sqlite3.Connection], str],
+    *,
+    check: str = "quick_check",
+) -> None:
+    """Before a SQLite file is opened: if it is damaged, make it anew.
 
     Parameters
     ----------
     path : path
-        The file; a missing one is not damaged.
-    sound : callable
-        Looks at what the structure does not show, and returns what is wrong.
+        The file. If it is damaged it is kept aside and replaced.
+    unsound : callable
+        Looks at what the structure does not show, and says what is wrong.
+    refill : callable
+        Puts into a new file what is whole in the damaged one, and says so.
+    check : str
+        How SQLite checks the structure; ``"integrity_check"`` also compares
+        the tables with their indices.
+    """
+    found = damage(path, unsound, check)
+    if found:
+        _log.error("%s is damaged: %s", path, found)
+        set_aside(path)
+    aside = kept_aside(path.parent, path.name)
+    if path.exists() or not aside:
+        return
+    # Also where a crash came between the two.
+    take_along(path, aside[-1])
+    beside = path.with_name(path.name + ".salvaged")
+    for side in ("", *_SIDES):
+        beside.with_name(beside.name + side).unlink(missing_ok=True)
+    with closing(sqlite3.connect(beside)) as writer:
+        saved = refill(aside[-1], writer)
+    beside.replace(path)
+    _log.error(
+        "%s: made anew of the damaged one, which is kept as %s: %s",
+        path,
+        aside[-1].name,
+        saved,
+    )
+
+
+def damage(path: Path, unsound: Callable[[sqlite3.Connection], str], check: str) -> str:
+    """Return what is wrong with a SQLite file that nobody writes to.
+
+    A missing one is not damaged; the parameters are those of :func:`recover`.
 
     Returns
     -------
@@ -84,8 +125,8 @@ def damage(path: Path, sound: Callable[[sqlite3.Connection], str]) -> str:
             # An index of an earlier generation says nothing of this log.
             if log[16:24] == salts and found < promised:
                 return f"its -wal has {found} whole pages of {promised}"
-            (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-            return sound(connection) if answer == "ok" else str(answer)
+            (answer,) = connection.execute(f"PRAGMA {check}(1)").fetchone()
+            return unsound(connection) if answer == "ok" else str(answer)
     except sqlite3.Error as error:
         if is_damage(error, path):
             return str(error)
@@ -156,36 +197,61 @@ def whole_rows(path: Path, table: str, columns: str) -> Iterator[tuple[int, Any]
     A row is None where one was and cannot be read. The file is read with what
     its log adds and, where that fails, without.
     """
-    with (
-        closing(_look(path, "mode=ro")) as first,
-        closing(_look(path, "immutable=1")) as second,
-    ):
-        ways = (first, second)
-        highest = max(
-            (
-                number
-                for way in ways
-                for query in (
-                    f"SELECT MAX(id) FROM {table}",  # noqa: S608  names of ours
-                    f"SELECT seq FROM sqlite_sequence WHERE name = '{table}'",  # noqa: S608
+    try:
+        with (
+            closing(_look(path, "mode=ro")) as first,
+            closing(_look(path, "immutable=1")) as second,
+        ):
+            ways = (first, second)
+            highest = max(
+                (
+                    number
+                    for way in ways
+                    for query in (
+                        f"SELECT MAX(id) FROM {table}",  # noqa: S608  names of ours
+                        f"SELECT seq FROM sqlite_sequence WHERE name = '{table}'",  # noqa: S608
+                    )
+                    if isinstance(number := _one(way, query), int)
+                ),
+                default=0,
+            )
+            query = f"SELECT {columns} FROM {table} WHERE id = ?"  # noqa: S608
+            missing: list[int] = []
+            for number in range(highest, 0, -1):
+                row = next(
+                    (row for way in ways if (row := _row(way, query, number))), None
                 )
-                if isinstance(number := _one(way, query), int)
-            ),
-            default=0,
-        )
-        query = f"SELECT {columns} FROM {table} WHERE id = ?"  # noqa: S608
-        missing: list[int] = []
-        for number in range(highest, 0, -1):
-            row = next((row for way in ways if (row := _row(way, query, number))), None)
-            if row is None:
-                missing.append(number)
-                if len(missing) > _LONGEST_GAP:
-                    return
-                continue
-            # What is missing below the last row found was pruned long ago.
-            yield from ((gap, None) for gap in missing)
-            missing.clear()
-            yield number, row
+                if row is None:
+                    missing.append(number)
+                    if len(missing) > _LONGEST_GAP:
+                        return
+                    continue
+                # What is missing below the last row found was pruned long ago.
+                yield from ((gap, None) for gap in missing)
+                missing.clear()
+                yield number, row
+    finally:
+        # What reading has put there; the log itself stays with the file.
+        path.with_name(path.name + "-shm").unlink(missing_ok=True)
+        log = path.with_name(path.name + "-wal")
+        if log.exists() and not log.stat().st_size:
+            log.unlink()
+
+
+def whole_pairs(
+    path: Path, table: str, one: str, other: str
+) -> Iterator[tuple[Any, Any]]:
+    """Return the pairs that a damaged file or an index of it has, once each."""
+    seen: set[tuple[Any, Any]] = set()
+    for how in ("mode=ro", "immutable=1"):
+        for order in (one, other):
+            with closing(_look(path, how)) as way, suppress(sqlite3.Error, ValueError):
+                for pair in way.execute(
+                    f"SELECT {one}, {other} FROM {table} ORDER BY {order}"  # noqa: S608
+                ):
+                    if pair not in seen:
+                        seen.add(pair)
+                        yield pair
 
 
 def _row(way: sqlite3.Connection, query: str, number: int) -> tuple[Any, ...] | None:
@@ -231,6 +297,8 @@ def _index(path: Path) -> tuple[int, bytes]:
 
 def _log_head_whole(head: bytes) -> bool:
     """Check the head's checksum, section 4.2 of the file format."""
+    if head[:3] != b"\x37\x7f\x06":
+        return False
     words = struct.unpack_from("<6I" if head[3] & 1 == 0 else ">6I", head)
     first = second = 0
     for one, other in zip(words[::2], words[1::2], strict=True):

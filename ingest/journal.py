@@ -23,15 +23,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
-from ingest.damage import (
-    damage,
-    is_damage,
-    kept_aside,
-    same_schema,
-    set_aside,
-    take_along,
-    whole_rows,
-)
+from ingest.damage import is_damage, recover, same_schema, whole_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -217,13 +209,7 @@ class Journal:
         self._waiting_bytes = 0
         self._damaged: dict[int, tuple[int, bytes]] = {}
         with self._failing("open"):
-            found = damage(self.path, _unsound)
-            if found:
-                _log.error("%s is damaged: %s", self.path, found)
-                set_aside(self.path)
-            aside = kept_aside(self.path.parent, self.path.name)
-            if aside and not self.path.exists():
-                self._rebuild(aside[-1])
+            recover(self.path, _unsound, self._refill)
             self._writer = self._connect()
             self._make(self._writer)
             with self._writer:
@@ -450,45 +436,32 @@ class Journal:
                 writer.executescript("BEGIN;" + "".join(_SCRIPTS[version:]))
                 writer.execute(f"PRAGMA user_version={FORMAT}")
 
-    def _rebuild(self, aside: Path) -> None:
-        """Make the journal of what is whole in a damaged one.
+    def _refill(self, aside: Path, writer: sqlite3.Connection) -> str:
+        """Put what is whole in a damaged journal into a new one.
 
         All that it still has is read again, also what had been passed: the
         damage may have moved the cursor, and writing twice is writing once.
         """
-        take_along(self.path, aside)
-        beside = self.path.with_name(self.path.name + ".salvaged")
-        for side in ("", "-wal", "-shm"):
-            beside.with_name(beside.name + side).unlink(missing_ok=True)
-        found = lost = batches = 0
-        with closing(sqlite3.connect(beside)) as writer:
-            self._make(writer)
-            with writer:
-                for number, row in whole_rows(
-                    aside, "batch", "messages, content, checksum"
-                ):
-                    if row is None or not _whole(*row):
-                        lost += 1
-                        continue
-                    messages, content, checksum = row
-                    writer.execute(
-                        "INSERT INTO batch VALUES (?, ?, ?, ?, ?)",
-                        (number, messages, len(content), content, checksum),
-                    )
-                    found += messages
-                    batches += 1
-                writer.execute("UPDATE received SET messages = ?", (found,))
-        beside.replace(self.path)
-        _log.error(
-            "%s: made anew of the damaged one, which is kept as %s: %d messages in %d "
-            "batches were whole and are read again; %s",
-            self.path,
-            aside.name,
-            found,
-            batches,
-            f"{lost} batches were not, and are lost if they had not been read"
-            if lost
-            else "what else was in it, if anything, is lost",
+        self._make(writer)
+        found = lost = 0
+        with writer:
+            for number, row in whole_rows(
+                aside, "batch", "messages, content, checksum"
+            ):
+                if row is None or not _whole(*row):
+                    lost += 1
+                    continue
+                messages, content, checksum = row
+                writer.execute(
+                    "INSERT INTO batch VALUES (?, ?, ?, ?, ?)",
+                    (number, messages, len(content), content, checksum),
+                )
+                found += messages
+            writer.execute("UPDATE received SET messages = ?", (found,))
+        return (
+            f"{found} messages were whole and are read again, {lost} batches among "
+            "them were not; what had not been read of these, and of anything after "
+            "them, is lost"
         )
 
     def _read(

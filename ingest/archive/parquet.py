@@ -18,19 +18,20 @@ import fcntl
 import logging
 import sqlite3
 import threading
+import zlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ingest.archive import sealed
-from ingest.archive.sealed import Sealed
+from ingest.archive.sealed import DamagedError, Sealed
 from ingest.archive.table import (
     DAY_MS,
     EMPTY,
@@ -47,11 +48,21 @@ from ingest.archive.table import (
     overlay,
     tabulate,
 )
+from ingest.damage import (
+    is_damage,
+    recover,
+    same_schema,
+    set_aside,
+    whole_pairs,
+    whole_rows,
+)
 from ingest.reading import Reading, Readings
+from twin.points import POINTS
 
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
-FORMAT = 1
+FORMAT = 2
 _RECORD = np.dtype(
     [("time", "<i8"), ("point", "<u2"), ("value", "<f8"), ("flag", "u1")]
 )
@@ -66,6 +77,9 @@ CREATE TABLE batch (
 CREATE INDEX batch_of_day ON batch (unit, day, id);
 CREATE TABLE point (code INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 """
+_CHECKSUMS = "ALTER TABLE batch ADD COLUMN checksum INTEGER;"
+# What each format adds; a new file goes through all of them.
+_SCRIPTS = (_SCHEMA, _CHECKSUMS)
 # Small batches of one day are joined, else a slow plant's day is a hundred
 # thousand rows; what is joined until it is this big is left alone.
 _JOIN_ROWS = 512
@@ -196,7 +210,8 @@ class ParquetArchive(Shelf):
                 for day in {min(days), max(days)}:
                     for block in _blocks(tail, unit, day, day).get(day, ()):
                         edges |= {int(block["time"].min()), int(block["time"].max())}
-        edges.update(Sealed(self.directory, unit).span() or ())
+        known = self._whole(Sealed(self.directory, unit).span)
+        edges.update(known or ())
         return (moment(min(edges)), moment(max(edges))) if edges else None
 
     def close(self) -> None:
@@ -212,22 +227,19 @@ class ParquetArchive(Shelf):
     def _open(self) -> None:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
+            recover(self._tail_path, _unsound, _refill, check="integrity_check")
             writer = sqlite3.connect(
                 self._tail_path, timeout=30.0, check_same_thread=False
             )
             writer.execute("PRAGMA journal_mode=WAL")
             writer.execute("PRAGMA synchronous=FULL")
-            version = writer.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0:
-                with writer:
-                    writer.executescript("BEGIN;" + _SCHEMA)
-                    writer.execute(f"PRAGMA user_version={FORMAT}")
+            version = _make(writer)
         except (OSError, sqlite3.Error) as error:
             raise ArchiveError(
                 f"archive {self.directory}: {error}; the folder must be writable, and "
                 "hold no other program's files"
             ) from error
-        if version not in (0, FORMAT):
+        if version > FORMAT:
             writer.close()
             raise ArchiveError(
                 f"archive {self.directory}: format {version}; this version of hptwin "
@@ -294,21 +306,29 @@ class ParquetArchive(Shelf):
     def _insert(self, unit: str, day: int, records: NDArray[np.void]) -> None:
         assert self._writer is not None  # noqa: S101
         self._writer.execute(
-            "INSERT INTO batch (unit, day, readings, records) VALUES (?, ?, ?, ?)",
-            (unit, day, len(records), records.tobytes()),
+            "INSERT INTO batch (unit, day, readings, records, checksum) "
+            "VALUES (?, ?, ?, ?, ?)",
+            (
+                unit,
+                day,
+                len(records),
+                content := records.tobytes(),
+                _checksum(unit, day, content),
+            ),
         )
 
     def _join(self, unit: str, day: int) -> None:
         """Make one batch of a day's newest small ones, keeping their order."""
         assert self._writer is not None  # noqa: S101
         rows = self._writer.execute(
-            "SELECT id, records FROM batch WHERE unit = ? AND day = ? AND id > "
+            "SELECT id, records, checksum FROM batch "
+            "WHERE unit = ? AND day = ? AND id > "
             "(SELECT COALESCE(MAX(id), 0) FROM batch "
             " WHERE unit = ? AND day = ? AND readings >= ?) ORDER BY id",
             (unit, day, unit, day, _BIG),
         ).fetchall()
         if len(rows) > 1:
-            joined = np.concatenate([np.frombuffer(row[1], _RECORD) for row in rows])
+            joined = np.concatenate([_block(unit, day, *row) for row in rows])
             with self._writer:
                 self._writer.executemany(
                     "DELETE FROM batch WHERE id = ?", [(row[0],) for row in rows]
@@ -325,8 +345,9 @@ class ParquetArchive(Shelf):
             if not every and day >= self._newest.get(unit, day):
                 continue
             try:
-                tables = _tail(self._writer, unit, day, day, None)
-                Sealed(self.directory, unit).add(day, overlay(tables))
+                table = overlay(_tail(self._writer, unit, day, day, None))
+                files = Sealed(self.directory, unit)
+                self._whole(lambda: files.add(day, table))  # noqa: B023  called at once
             except ArchiveError as error:
                 # The day stays in the tail, where it is safe, until somebody
                 # has looked at the damaged file; other days go on.
@@ -353,7 +374,7 @@ class ParquetArchive(Shelf):
             try:
                 if self._retention_days is not None:
                     files.expire(newest - self._retention_days)
-                files.compact(newest - _SETTLING_DAYS)
+                self._whole(lambda: files.compact(newest - _SETTLING_DAYS))  # noqa: B023
             except ArchiveError as error:
                 _log.error("not put together: %s", error)
 
@@ -368,8 +389,21 @@ class ParquetArchive(Shelf):
             if reader is not None:
                 first, last = start_ms // DAY_MS, (stop_ms - 1) // DAY_MS
                 tail = _tail(reader, unit, first, last, points)
-        kept = Sealed(self.directory, unit).read(start_ms, stop_ms, points)
+        files = Sealed(self.directory, unit)
+        kept = self._whole(lambda: files.read(start_ms, stop_ms, points))
         return between(overlay([kept, *tail]), start_ms, stop_ms)
+
+    def _whole(self, ask: Callable[[], _T]) -> _T:
+        """Ask the files that are whole; who only reads is told of the others."""
+        while True:
+            try:
+                return ask()
+            except DamagedError as error:
+                if self._writer is None:
+                    raise
+                with suppress(FileNotFoundError):  # another thread was faster
+                    aside = set_aside(error.path, self.directory)
+                    _log.error("%s; it is kept as %s", error, aside.name)
 
     def _ask(self, query: str, *values: str) -> list[Any]:
         """Return the first column of an answer of the tail."""
@@ -400,13 +434,91 @@ def _blocks(
 ) -> dict[int, list[NDArray[np.void]]]:
     """Return the tail's batches of a unit by day, in the order of arrival."""
     blocks: dict[int, list[NDArray[np.void]]] = {}
-    for day, records in reader.execute(
-        "SELECT day, records FROM batch WHERE unit = ? AND day BETWEEN ? AND ? "
-        "ORDER BY id",
+    for day, *row in reader.execute(
+        "SELECT day, id, records, checksum FROM batch "
+        "WHERE unit = ? AND day BETWEEN ? AND ? ORDER BY id",
         (unit, first, last),
     ):
-        blocks.setdefault(day, []).append(np.frombuffer(records, _RECORD))
+        blocks.setdefault(day, []).append(_block(unit, day, *row))
     return blocks
+
+
+def _block(
+    unit: str, day: int, number: int, content: bytes, checksum: int | None
+) -> NDArray[np.void]:
+    if checksum is not None and checksum != _checksum(unit, day, content):
+        raise ArchiveError(
+            f"tail.sqlite: batch {number} of {unit} is damaged; restart the service, "
+            "which will keep the file aside and what is whole in it"
+        )
+    return np.frombuffer(content, _RECORD)
+
+
+def _checksum(unit: str, day: int, content: bytes) -> int:
+    return zlib.crc32(content, zlib.crc32(f"{day} {unit}".encode()))
+
+
+def _make(writer: sqlite3.Connection) -> int:
+    """Bring a tail to the present format; return which it had."""
+    (version,) = writer.execute("PRAGMA user_version").fetchone()
+    if version < FORMAT:
+        with writer:
+            writer.executescript("BEGIN;" + "".join(_SCRIPTS[version:]))
+            writer.execute(f"PRAGMA user_version={FORMAT}")
+    return int(version)
+
+
+def _unsound(connection: sqlite3.Connection) -> str:
+    """Return what is wrong with a tail whose structure is whole."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version > FORMAT:
+        return ""
+    if not same_schema(connection, "".join(_SCRIPTS[:version])):
+        return "its tables are not those of a tail"
+    if version < FORMAT:
+        return ""
+    for unit, day, content, checksum in connection.execute(
+        "SELECT unit, day, records, checksum FROM batch"
+    ):
+        if checksum is not None and checksum != _checksum(unit, day, content):
+            return f"a batch of {unit} is not as it was written"
+    return ""
+
+
+def _refill(aside: Path, writer: sqlite3.Connection) -> str:
+    """Put what is whole in a damaged tail into a new one."""
+    _make(writer)
+    found = lost = 0
+    with writer:
+        # The vocabulary decides where the table and its index do not agree.
+        names = {
+            name: code
+            for code, name in whole_pairs(aside, "point", "code", "name")
+            if isinstance(code, int) and isinstance(name, str)
+        }
+        codes: dict[int, str] = {}
+        for name, code in names.items():
+            if code not in codes or name in POINTS:
+                codes[code] = name
+        writer.executemany("INSERT INTO point VALUES (?, ?)", codes.items())
+        for number, row in whole_rows(
+            aside, "batch", "unit, day, readings, records, checksum"
+        ):
+            if row is None or row[4] not in (None, _checksum(row[0], row[1], row[3])):
+                lost += 1
+                continue
+            known = np.isin(np.frombuffer(row[3], _RECORD)["point"], list(codes))
+            if not known.all():
+                lost += 1
+                continue
+            writer.execute(
+                "INSERT INTO batch VALUES (?, ?, ?, ?, ?, ?)", (number, *row)
+            )
+            found += row[2]
+    return (
+        f"{found} readings of days that were not sealed were whole and are kept, "
+        f"{lost} batches among them were not and are lost, and so is anything after"
+    )
 
 
 def _tail(
@@ -443,6 +555,11 @@ def _failing(path: Path) -> Iterator[None]:
     except (sqlite3.Error, OSError) as error:
         if isinstance(error, ArchiveUnavailableError):
             raise
+        if isinstance(error, sqlite3.Error) and is_damage(error, path):
+            raise ArchiveError(
+                f"{path}: damaged: {error}; restart the service, which will keep the "
+                "file aside and what is whole in it"
+            ) from error
         raise ArchiveUnavailableError(
             f"{path}: {error}; is the disk full, the folder writable?"
         ) from error

@@ -52,6 +52,8 @@ _NAME = re.compile(r"(\d{4})-(\d{2})(?:-(\d{2}))?\.parquet")
 # minutes is few pieces, small enough that a day of seconds is read by itself.
 _GROUP_ROWS = 65_536
 _LISTINGS = 20
+# What pyarrow's answers about a damaged file lead to, here and in itself.
+_ODD = (AttributeError, KeyError, IndexError, TypeError, ValueError, OverflowError)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -66,6 +68,16 @@ class Piece:
     def is_month(self) -> bool:
         """Whether it is a whole month."""
         return len(self.path.stem) == len("2024-01")
+
+
+class DamagedError(ArchiveError):
+    """A file that cannot be read, or is not as it was written."""
+
+    def __init__(self, path: Path, found: str) -> None:
+        self.path = path
+        super().__init__(
+            f"{path}: damaged: {found}; restore it from a backup, or go on without it"
+        )
 
 
 class Sealed:
@@ -204,15 +216,12 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
             yield file
-    except FileNotFoundError:
+    except (FileNotFoundError, ArchiveError):
         raise
-    except (pa.ArrowException, OSError) as error:
-        raise ArchiveError(
-            f"{path}: damaged: {error}; restore it from a backup, or move it away "
-            "to go on without it"
-        ) from error
+    except (pa.ArrowException, OSError, *_ODD) as error:
+        raise DamagedError(path, str(error)) from error
 
 
 def _extent(path: Path) -> tuple[int, int]:
@@ -337,6 +346,7 @@ def _write(path: Path, tables: Iterable[Table], names: Sequence[str]) -> None:
                 file,
                 schema,
                 compression="zstd",
+                write_page_checksum=True,
                 use_dictionary=repeating,
                 use_byte_stream_split=[
                     name

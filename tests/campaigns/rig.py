@@ -23,6 +23,7 @@ from typing import Any
 
 import ingester
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import servers
@@ -369,11 +370,8 @@ def missing(archive: Archive, published: int, units: int) -> tuple[int, int]:
     for unit in range(units):
         sent = range(unit, published, units)
         values, _ = archive.flagged(f"hp{unit}", *EVER, [ingester.POINT])
-        column = values[ingester.POINT].dropna()
-        times = column.index.tz_convert(None).to_numpy().astype("datetime64[ms]")
-        times = times.astype(np.int64)
-        found = dict(zip(times.tolist(), column.tolist(), strict=True))
-        wrong += len(times) - len(found)
+        found = column(values)
+        wrong += len(values) - len(found)
         for number in sent:
             stored = found.pop(when_ms(number, units), None)
             if stored is None:
@@ -384,11 +382,26 @@ def missing(archive: Archive, published: int, units: int) -> tuple[int, int]:
     return lost, wrong
 
 
+def column(values: pd.DataFrame) -> dict[int, float]:
+    """Return the point's values by their times in ms."""
+    if ingester.POINT not in values:
+        return {}
+    cells = values[ingester.POINT].dropna()
+    times = cells.index.tz_convert(None).to_numpy().astype("datetime64[ms]")
+    return dict(zip(times.astype(np.int64).tolist(), cells.tolist(), strict=True))
+
+
+def moment(time_ms: int) -> datetime:
+    """Return a time in ms as a datetime."""
+    return datetime.fromtimestamp(time_ms / 1000, UTC)
+
+
 def account(outcome: Outcome, service: Ingester, stream: Stream) -> None:
     """Stop the ingester and compare what is stored with what was published."""
     published, units = stream.acknowledged, stream.units
     # A control will not get there, and is not waited for as long.
-    durable = service.plan.acknowledge == "durable"
+    plan = service.plan
+    durable = plan.acknowledge == "durable" and not plan.dropping
     outcome.figures["drained"] = service.settle(published, idle_s=15 if durable else 2)
     counts, scrapes = service.counts(), service.scrapes()
     service.kill()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import random
+import struct
 import subprocess
 import sys
 import threading
@@ -441,19 +442,50 @@ def test_a_crash_between_renaming_and_forgetting_changes_nothing(
 
 
 def test_a_damaged_day_is_named_and_the_others_answer(tmp_path: Path) -> None:
-    """Never a silent gap: the error says which file and what to do."""
+    """Who only reads is told; who writes keeps it aside and goes on without."""
     archive = ParquetArchive(tmp_path)
     archive.write(walk(2))
     archive.seal()
     path = tmp_path / "unit=hp1" / "2024-02-29.parquet"
-    path.write_bytes(path.read_bytes()[:-40])
+    content = path.read_bytes()[:-40]
+    path.write_bytes(content)
+    reader = ParquetArchive(tmp_path, read_only=True)
     with pytest.raises(ArchiveError, match=r"2024-02-29\.parquet: damaged"):
-        archive.frame("hp1", *EVER)
-    assert not archive.frame("hp1", T0, T0 + timedelta(hours=2)).empty
+        reader.frame("hp1", *EVER)
+    assert not reader.frame("hp1", T0, T0 + timedelta(hours=2)).empty
+    assert path.exists()
+    assert len(archive.frame("hp1", *EVER)) == len(archive.frame("hp1", T0, EVER[1]))
+    (aside,) = tmp_path.glob("unit=hp1.2024-02-29.parquet.corrupt-*")
+    assert aside.read_bytes() == content
     archive.write(walk(2))
     archive.seal()
     assert path.exists()
     archive.close()
+
+
+def test_a_damaged_tail_is_kept_aside_and_what_is_whole_stays(tmp_path: Path) -> None:
+    """A flipped bit in a value is no other value; other batches are there."""
+    archive = ParquetArchive(tmp_path)
+    for hours in (0.5, 1.0):
+        archive.write(walk(hours))
+    archive.close()
+    tail = tmp_path / "tail.sqlite"
+    content = bytearray(tail.read_bytes())
+    whole = ParquetArchive(tmp_path, read_only=True).frame("hp1", *EVER)
+    # The newest batch of hp1 lies before older ones in the file.
+    marker = whole.iloc[-1].dropna().iloc[0]
+    place = content.index(struct.pack("<d", marker))
+    content[place] ^= 1
+    tail.write_bytes(content)
+    with pytest.raises(ArchiveError, match="damaged"):
+        ParquetArchive(tmp_path, read_only=True).frame("hp1", *EVER)
+    archive = ParquetArchive(tmp_path)
+    left = archive.frame("hp1", *EVER)
+    archive.close()
+
+    assert 0 < len(left) < len(whole)
+    pd.testing.assert_frame_equal(left, whole.loc[left.index], check_freq=False)
+    assert next(tmp_path.glob("tail.sqlite.corrupt-*")).read_bytes() == content
 
 
 def test_there_is_one_writer_and_any_number_of_readers(tmp_path: Path) -> None:

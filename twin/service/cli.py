@@ -283,6 +283,50 @@ def replay(
 
 
 @app.command()
+def backup(
+    directory: Annotated[Path, typer.Argument(help="Made here; a new one.")],
+    config: ConfigFile = DEFAULT_CONFIG,
+    json: Json = False,
+) -> None:
+    """Copy journal, state, archive, models and results while the service runs."""
+    from twin.service import backup as copies
+    from twin.service.run import utc_now
+
+    try:
+        made = copies.backup(load_config(config), directory, utc_now())
+    except copies.BackupError as error:
+        stop(PROBLEMS, f"hptwin backup: {error}")
+    if made.archive != "parquet":
+        note("the InfluxDB is not in it: back it up by its own means, now, not before")
+    if json:
+        out_json(made.to_dict())
+    else:
+        out(f"{made.directory}: {len(made.files)} files, {made.bytes} bytes")
+
+
+@app.command()
+def restore(
+    directory: Annotated[Path, typer.Argument(help="What hptwin backup made.")],
+    config: ConfigFile = DEFAULT_CONFIG,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Move what is there aside.")
+    ] = False,
+) -> None:
+    """Verify a backup and put it where the configuration says; the service is off."""
+    from twin.service import backup as copies
+    from twin.service.run import utc_now
+
+    wired = load_config(config)
+    try:
+        found, aside = copies.restore(wired, directory, utc_now(), replace=replace)
+    except copies.BackupError as error:
+        stop(PROBLEMS, f"hptwin restore: {error}")
+    for path in aside:
+        note(f"what was there is now {path}")
+    out(f"restored {len(found.files)} files of {found.made}")
+
+
+@app.command()
 def simulate(
     name: Annotated[str, typer.Argument(help="demo, healthy or creep.")] = "demo",
     out_dir: Annotated[

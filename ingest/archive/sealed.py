@@ -6,6 +6,10 @@ only then are the days deleted; where both are there, the day wins, and it says
 what the month says. So a day that comes late to a finished month is a file of
 its own until the month is put together again.
 
+Each file has a checksum of all its bytes between its data and its footer, where
+no reader of Parquet looks: pages have one of their own, but a flipped bit in the
+footer is believed, or ends the process inside Arrow.
+
 Whoever reads lists the folder before and after: a file that vanished meanwhile
 has become part of another.
 """
@@ -13,16 +17,19 @@ has become part of another.
 from __future__ import annotations
 
 import calendar
+import functools
 import itertools
 import os
 import re
+import struct
 import urllib.parse
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +59,10 @@ _NAME = re.compile(r"(\d{4})-(\d{2})(?:-(\d{2}))?\.parquet")
 # minutes is few pieces, small enough that a day of seconds is read by itself.
 _GROUP_ROWS = 65_536
 _LISTINGS = 20
+_MARK = b"hptwinCK"
+_CHECKSUM = struct.Struct("<8sI")
+_PARQUET = b"PAR1"
+_BLOCK = 1 << 20
 # What pyarrow's answers about a damaged file lead to, here and in itself.
 _ODD = (AttributeError, KeyError, IndexError, TypeError, ValueError, OverflowError)
 
@@ -215,6 +226,10 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    stat = path.stat()
+    found = _fault(path, stat.st_size, stat.st_mtime_ns)
+    if found:
+        raise DamagedError(path, found)
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             yield file
@@ -222,6 +237,54 @@ def _opened(path: Path) -> Iterator[pq.ParquetFile]:
         raise
     except (pa.ArrowException, OSError, *_ODD) as error:
         raise DamagedError(path, str(error)) from error
+
+
+@functools.lru_cache(maxsize=10_000)
+def _fault(path: Path, size: int, changed_ns: int) -> str:
+    """Return what is wrong with a file's bytes, looked at once after a change."""
+    with path.open("rb") as file:
+        footer = _footer(file, size)
+        if footer < len(_PARQUET):
+            return "its end is not that of a Parquet file"
+        file.seek(max(0, footer - _CHECKSUM.size))
+        mark, checksum = _CHECKSUM.unpack(file.read(_CHECKSUM.size))
+        if mark == _MARK:
+            same = checksum == _sum(file, footer - _CHECKSUM.size, footer)
+            return "" if same else "its bytes are not those that were written"
+        file.seek(max(0, size - _BLOCK))
+        # A file of an early version has no mark anywhere.
+        return "its footer is not where it was" if _MARK in file.read() else ""
+
+
+def _footer(file: IO[bytes], size: int) -> int:
+    """Return where a file's footer begins, 0 if there is none."""
+    file.seek(max(0, size - 8))
+    end = file.read(8)
+    if end[4:] != _PARQUET:
+        return 0
+    return max(0, size - 8 - int.from_bytes(end[:4], "little"))
+
+
+def _sum(file: IO[bytes], stop: int, again: int) -> int:
+    """Return the checksum of a file's bytes but for those between two places."""
+    file.seek(0)
+    checksum = 0
+    while block := file.read(min(_BLOCK, max(0, stop - file.tell()))):
+        checksum = zlib.crc32(block, checksum)
+    file.seek(again)
+    while block := file.read(_BLOCK):
+        checksum = zlib.crc32(block, checksum)
+    return checksum
+
+
+def _stamp(file: IO[bytes]) -> None:
+    """Put the checksum in front of a finished file's footer."""
+    footer = _footer(file, file.seek(0, os.SEEK_END))
+    checksum = _sum(file, footer, footer)
+    file.seek(footer)
+    content = file.read()
+    file.seek(footer)
+    file.write(_CHECKSUM.pack(_MARK, checksum) + content)
 
 
 def _extent(path: Path) -> tuple[int, int]:
@@ -341,7 +404,7 @@ def _write(path: Path, tables: Iterable[Table], names: Sequence[str]) -> None:
     repeating = [name for name, cells in first.cells.items() if _repeats(cells)]
     try:
         with (
-            beside.open("wb") as file,
+            beside.open("w+b") as file,
             pq.ParquetWriter(
                 file,
                 schema,
@@ -362,6 +425,7 @@ def _write(path: Path, tables: Iterable[Table], names: Sequence[str]) -> None:
             for group in itertools.chain([first], groups):
                 writer.write_table(_arrow(group, schema), len(group.times))
             writer.close()
+            _stamp(file)
             file.flush()
             os.fsync(file.fileno())
         beside.replace(path)

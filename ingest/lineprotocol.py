@@ -27,7 +27,7 @@ _FIELD = re.compile(
 )
 _STAMP = re.compile(rb" ++(-?\d{1,20})")
 _END = re.compile(rb"[ \r\t]*+(?:\n|\Z)")
-_BLANK = re.compile(rb"[ \r\t]*+(?:#[^\n]*+)?(?:\n|\Z)")
+_BLANK = re.compile(rb"(?:[ \r\t]*+(?:#[^\n]*+)?(?:\n|\Z))++")
 _ESCAPED = re.compile(r"\\([,= ])")
 _ESCAPED_TEXT = re.compile(r'\\(["\\])')
 _COUNT = re.compile(rb"[+-]?\d+[iu]")

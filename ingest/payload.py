@@ -93,7 +93,11 @@ def decode(
     if not wanted:
         return [
             Rejection(
-                topic, "", "", "unmapped topic", f"no point is read from {topic!r}"
+                topic,
+                "",
+                "",
+                "unmapped topic",
+                f"no point is read from {_shown(topic)}",
             )
         ]
     if len(payload) > LONGEST_PAYLOAD:

@@ -51,6 +51,7 @@ GRACE = timedelta(minutes=15)
 SILENCE = timedelta(minutes=15)
 """How old a unit's newest reading may be before the unit counts as silent."""
 _CLOCK_STEP_S = 30.0
+_CLOCK_OFF_S = 30.0
 _BEHIND = 5000
 _TELL_EVERY_S = 2.0
 _LOOK_BACK = timedelta(days=35)
@@ -182,7 +183,7 @@ class Service:
             self.live,
             plant=self.plant,
             delivery=self.notifier,
-            counts=self.counts,
+            counts=self.quality,
             problems=self.problems,
             deaths=self.deaths,
             clock=self._clock,
@@ -291,6 +292,28 @@ class Service:
             "rejected": counts.rejected,
             "in_flight": counts.in_flight,
         }
+
+    def quality(self) -> Mapping[str, float]:
+        """Return the verdicts, and what readings and clocks are like."""
+        health = self.intake.health(ms(utc_now()))
+        found = {
+            **self.counts(),
+            "readings that came late": health.late,
+            "second values for one instant": health.conflicts,
+        }
+        found |= {
+            f"readings flagged {flag}": number
+            for flag, number in health.flagged.items()
+        }
+        off = [
+            abs(offset)
+            for offset in self.intake.clock_offsets().values()
+            if abs(offset) > _CLOCK_OFF_S
+        ]
+        found["topics whose clock is off"] = len(off)
+        if off:
+            found["largest clock offset in seconds"] = max(off)
+        return found
 
     def problems(self) -> list[str]:
         """Return why the service is not ready; empty when it is."""

@@ -170,6 +170,8 @@ def minimise(
     free: Coordinates,
     alike: float,
     drifting: Drifting | None = None,
+    *,
+    start: Matrix | None = None,
 ) -> Answer:
     """Minimise over coordinates and instrument drifts.
 
@@ -183,6 +185,8 @@ def minimise(
         How many neighbouring windows are worth one. [1]
     drifting : Drifting, optional
         Instruments that may have drifted; none without it.
+    start : ndarray, optional
+        Coordinates to begin at, the origin without it.
 
     Returns
     -------
@@ -220,9 +224,12 @@ def minimise(
         return rho
 
     limit = np.concatenate([free.reach, np.full(drifts, 20.0) * drift_sigma])
+    begin = np.zeros(count + drifts)
+    if start is not None:
+        begin[:count] = np.clip(start, -0.99 * free.reach, 0.99 * free.reach)
     found = least_squares(
         residual,
-        np.zeros(count + drifts),
+        begin,
         jac=jacobian,
         bounds=(-limit, limit),
         x_scale=np.concatenate([prior, drift_sigma]),

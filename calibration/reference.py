@@ -22,6 +22,7 @@ from calibration.model import Fit, FlowLaw, Model, conditions, heat_pump
 from calibration.period import (
     LEAST_DAYS,
     LEAST_HOURS,
+    MOST_ROWS,
     hours_of,
     long_enough,
     refuse,
@@ -45,13 +46,17 @@ _REFERENCE: Mapping[str, tuple[bool, float, float]] = MappingProxyType(
         "isentropic_efficiency": (True, 0.2, 0.6),
         "swept_flow_m3_s": (True, 0.4, 1.5),
         "isentropic_pressure_slope": (False, 0.05, 0.15),
+        "isentropic_pressure_curvature": (False, 0.02, 0.08),
         "isentropic_speed_slope": (False, 0.15, 0.6),
         "isentropic_speed_curvature": (False, 0.3, 1.2),
         "isentropic_cross_slope": (False, 0.1, 0.4),
         "volumetric_pressure_slope": (False, 0.02, 0.05),
+        "volumetric_leak": (False, 0.02, 0.08),
         "heat_loss_ratio": (False, 0.03, 0.12),
         "evaporator_flow_exponent": (False, 0.15, 0.4),
         "condenser_flow_exponent": (False, 0.15, 0.4),
+        "evaporator_refrigerant_exponent": (False, 0.2, 0.4),
+        "condenser_refrigerant_exponent": (False, 0.2, 0.4),
         "superheat_k": (False, 2.0, 5.0),
         "subcooling_k": (False, 2.0, 5.0),
     }
@@ -69,6 +74,8 @@ def fit_reference(
     flows: Sequence[FlowLaw] | None = None,
     least_hours: float = LEAST_HOURS,
     least_days: int = LEAST_DAYS,
+    most_rows: int = MOST_ROWS,
+    parameters: Sequence[str] | None = None,
 ) -> Fit | Refusal:
     """Learn the machine as commissioned.
 
@@ -85,6 +92,11 @@ def fit_reference(
         Less steady running is refused. [h]
     least_days : int
         Fewer days with any steady running are refused. [1]
+    most_rows : int
+        More windows are thinned evenly. [1]
+    parameters : sequence of str, optional
+        What to free where data say something of it; all that these instruments
+        could determine by default.
 
     Returns
     -------
@@ -140,7 +152,7 @@ def fit_reference(
             hours=hours_of(chosen),
             lacking=str(lost),
         )
-    used = thin(chosen)
+    used = thin(chosen, most_rows)
     pump = _start(pump, used, outputs)
     sigma = {name: OUTPUTS[name].noise for name in outputs}
     if "compressor_power_w" in sigma and given != "compressor_speed_hz":
@@ -154,6 +166,11 @@ def fit_reference(
         )
         sigma["compressor_power_w"] = float(np.hypot(0.02, noise))
     problem = Problem(pump, conditions(used, model), used, given, outputs, sigma)
+    rough = None
+    if len(used) > MOST_ROWS:
+        few = thin(used, MOST_ROWS)
+        rough = Problem(pump, conditions(few, model), few, given, outputs, sigma)
+        rough.hold(pump)
     drifts = instruments.drifts(machine, used, given)
     for law in laws:
         drifts[f"{law.side}_flow_kg_s"] = max(law.scatter, 0.02)
@@ -163,6 +180,9 @@ def fit_reference(
         for name in _REFERENCE
         if name not in names
     }
+    if parameters is not None:
+        fixed |= {name: "not asked for" for name in names if name not in parameters}
+        names = [name for name in names if name in parameters]
     base = pump
     free: list[str] = []
     answer = None
@@ -185,7 +205,9 @@ def fit_reference(
         if not free or (answer is not None and not dropped):
             break
         moves = _coordinates(pump, free)
-        answer = minimise(problem, moves, ALIKE)
+        # Few windows tell the many where to begin.
+        begin = None if rough is None else minimise(rough, moves, ALIKE).x
+        answer = minimise(problem, moves, ALIKE, start=begin)
         base = moves.build(answer.x)
         unsolved = problem.hold(base)
         names = free
@@ -302,12 +324,15 @@ def _candidates(given: str, outputs: Sequence[str]) -> list[str]:
     names: list[str] = []
     if low or speed:
         names += ["evaporator_ua_w_k", "evaporator_flow_exponent"]
+        names += ["evaporator_refrigerant_exponent"]
     if high or speed:
         names += ["condenser_ua_w_k", "condenser_flow_exponent"]
+        names += ["condenser_refrigerant_exponent"]
     if "compressor_power_w" in outputs:
         names += [
             "isentropic_efficiency",
             "isentropic_pressure_slope",
+            "isentropic_pressure_curvature",
             "isentropic_speed_slope",
             "isentropic_speed_curvature",
             "isentropic_cross_slope",
@@ -316,7 +341,7 @@ def _candidates(given: str, outputs: Sequence[str]) -> list[str]:
             # Without a pressure the power alone tells how the lift grows with load.
             names += ["condenser_ua_w_k"]
     if speed:
-        names += ["swept_flow_m3_s", "volumetric_pressure_slope"]
+        names += ["swept_flow_m3_s", "volumetric_pressure_slope", "volumetric_leak"]
     if {"source_outlet_temp_degc", "sink_outlet_temp_degc"} <= set(outputs) or (
         "compressor_discharge_temp_degc" in outputs
     ):
@@ -343,7 +368,7 @@ def _moved(pump: HeatPump, names: Sequence[str], x: Matrix) -> HeatPump:
     for name, step in zip(names, x, strict=True):
         old = float(getattr(pump.parameters, name))
         new = old * float(np.exp(step)) if _REFERENCE[name][0] else old + float(step)
-        if name == "heat_loss_ratio":
+        if name in ("heat_loss_ratio", "volumetric_leak", "volumetric_pressure_slope"):
             new = min(max(new, 0.0), 0.5)
         elif name.endswith("_exponent"):
             new = min(max(new, 0.05), 1.2)

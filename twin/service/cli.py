@@ -111,14 +111,37 @@ def _hptwin(
 
 
 @app.command()
-def check(config: ConfigFile = DEFAULT_CONFIG, json: Json = False) -> None:
+def check(
+    config: ConfigFile = DEFAULT_CONFIG,
+    online: Annotated[
+        bool, typer.Option("--online", help="Look at the broker and the archive.")
+    ] = False,
+    seconds: Annotated[float, typer.Option(help="How long to listen.")] = 5.0,
+    write_test: Annotated[
+        bool, typer.Option("--write-test", help="Write a point to the InfluxDB.")
+    ] = False,
+    json: Json = False,
+) -> None:
     """Say what is wrong with a plant.toml, and what it makes possible.
 
-    Exit code 0: fine. 1: it loads, with warnings. 78: it cannot be used.
+    Exit code 0: fine. 1: it loads, with warnings; or, with --online, something
+    out there is not as configured. 78: it cannot be used.
     """
+    wired = load_config(config, as_json=json)
+    if online or write_test:
+        from twin.service.online import online as look
+        from twin.service.run import utc_now
+
+        seen = look(wired, utc_now(), seconds=seconds, write_test=write_test)
+        if json:
+            out_json(seen.to_dict())
+        else:
+            for line in seen.lines():
+                out(line)
+        raise typer.Exit(FINE if seen.fine else PROBLEMS)
     from twin.service.check import report
 
-    found = report(load_config(config, as_json=json))
+    found = report(wired)
     if json:
         out_json(found.to_dict())
     else:
@@ -533,6 +556,23 @@ def bench_ingest(
         found = ingest.run(messages, repeats, case or (), progress=note)
     except ingest.BenchError as error:
         stop(UNREACHABLE, f"hptwin bench ingest: {error}")
+    if json:
+        out_json(found)
+    else:
+        for name, value in found.items():
+            out(f"{name:<28} {value}")
+
+
+@bench_app.command("calibrate")
+def bench_calibrate(
+    repeats: Annotated[int, typer.Option(min=1, help="Runs of each.")] = 3,
+    seed: Annotated[int, typer.Option(help="Of the simulated plant.")] = 1,
+    json: Json = False,
+) -> None:
+    """Measure a calibration from telemetry to parameters, beside finite differences."""
+    from twin.service.bench import calibrate
+
+    found = calibrate.run(repeats=repeats, seed=seed)
     if json:
         out_json(found)
     else:

@@ -191,6 +191,15 @@ def kept_aside(folder: Path, name: str = "*") -> list[Path]:
     return sorted(found, key=lambda path: (path.stat().st_mtime, path.name))
 
 
+def told(folder: Path) -> list[str]:
+    """Return a sentence for each damaged file that is kept aside in a folder."""
+    return [
+        f"{path} was damaged and is kept; the log says what of it is lost; delete it, "
+        "or move it away, when you have looked at it"
+        for path in kept_aside(folder)
+    ]
+
+
 def whole_rows(path: Path, table: str, columns: str) -> Iterator[tuple[int, Any]]:
     """Return the rows of a damaged file that can be read, by falling identity.
 

@@ -35,6 +35,7 @@ from ingest.archive.table import (
     moment,
 )
 from ingest.checks import DUPLICATE, KEPT, Checker, Judged, Latest
+from ingest.damage import told
 from ingest.decoder import Decoded, Decoder
 from ingest.journal import (
     Counts,
@@ -266,6 +267,9 @@ class Intake:
                     f"the broker does not let us read {', '.join(status.refused[:3])}"
                 )
         problems.append(self._decoder.host.problem(asking=self._asking))
+        folder = self._journal.path.parent
+        for kept in {folder, getattr(self._archive, "directory", folder)}:
+            problems += told(kept)
         if not alive:
             problems.append("a thread of the intake has ended; restart the service")
         last = status.last_message_ms if status is not None else None

@@ -31,8 +31,8 @@ from . import rig
 
 UNITS = 2
 # Archived and closed; archived; journaled and closed; journaled.
-_PARTS = (4000, 600, 600, 400)
-_NEW = 200
+_PARTS = (3000, 300, 300, 200)
+_NEW = 100
 _PAGE = 4096
 _DAY_MS = 86_400_000
 

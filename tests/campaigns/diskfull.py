@@ -49,7 +49,7 @@ def run(
             else:
                 _fill(journal)
                 outcome.faults += 1
-                time.sleep(4)
+                time.sleep(2 if quick else 10)
                 journal.resize(64 << 10)
         finally:
             over.set()

@@ -27,9 +27,11 @@ CATCH_UP = 5.0
 def run(
     folder: Path, *, seed: int = 1, quick: bool = False, dropping: bool = False
 ) -> rig.Outcome:
-    """Take it away for 10 minutes (8 seconds if quick)."""
+    """Take it away for 10 minutes (5 seconds if quick)."""
     outcome = rig.Outcome("outage", seed)
-    warm_s, away_s = (2.0, 8.0) if quick or dropping else (20.0, 600.0)
+    warm_s, away_s = (1.0, 5.0) if quick else (20.0, 600.0)
+    if dropping:
+        warm_s, away_s = 0.5, 2.0
     (folder / "influxd").mkdir()
     over = threading.Event()
     with (
@@ -41,7 +43,7 @@ def run(
                 "kind": "influxdb",
                 "url": influx.url,
                 "database": "campaign",
-                "timeout_s": 2.0 if quick else 10.0,
+                "timeout_s": 1.0 if quick or dropping else 10.0,
             },
             dropping=dropping,
             log_order=True,

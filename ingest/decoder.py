@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -28,6 +28,9 @@ from ingest.sparkplug import Host
 _log = logging.getLogger(__name__)
 
 _FORMATS = {"telegraf": telegraf.decode, "influx": lineprotocol.decode}
+# The columns of a reading, unit and point together.
+_SERIES = itemgetter(0, 1)
+_TIME, _VALUE, _FLAG = itemgetter(2), itemgetter(3), itemgetter(4)
 _NUMBERS = frozenset({int, float})
 # Stamps in this span are ms since 1970 beyond doubt, and plain integers.
 _MS_LOW, _MS_HIGH = 100_000_000_000, 100_000_000_000_000
@@ -45,29 +48,43 @@ class Decoded(NamedTuple):
     rejected: list[tuple[int, Rejection]]
 
 
-class _Plan:
-    """How the messages of one topic are read by the hundred."""
+class _Shape:
+    """Topics whose messages are built alike, and what is at hand of them.
 
-    def __init__(
-        self, sources: Sequence[Source], series: Callable[[str, str], int]
-    ) -> None:
-        first = sources[0]
-        self.columns = len(sources)
-        self.series = np.array([series(s.unit, s.point) for s in sources], np.int32)
-        self.scale = np.array([source.scale for source in sources])
-        self.offset = np.array([source.offset for source in sources])
-        keys = [_key(source.pointer) for source in sources]
-        stamp = _key(first.time_pointer)
-        self.get: Callable[[Any], Any] | None = None
+    One row of ``series``, ``scale`` and ``offset`` for each topic.
+    """
+
+    def __init__(self, stamp: str, keys: tuple[str, ...]) -> None:
         # A single number as the whole payload has the time of reception.
-        self.bare = self.columns == 1 and not first.pointer and not first.time_pointer
-        alike = all(source.time_pointer == first.time_pointer for source in sources)
-        self.fits = self.bare
-        if all(keys) and stamp and alike:
-            self.get = itemgetter(stamp, *keys)
-            self.fits = True
+        self.get = itemgetter(stamp, *keys) if keys else None
+        self.series = np.empty((0, max(1, len(keys))), np.int32)
+        self.scale = self.offset = np.empty((0, max(1, len(keys))))
+        self.forget()
+
+    def add(self, series: list[int], scale: list[float], offset: list[float]) -> int:
+        """Take in one more topic; return its row."""
+        self.series = np.vstack([self.series, np.array(series, np.int32)])
+        self.scale = np.vstack([self.scale, np.array(scale)])
+        self.offset = np.vstack([self.offset, np.array(offset)])
+        return len(self.series) - 1
+
+    def forget(self) -> None:
+        """Begin a new batch."""
         self.rows: list[Any] = []
         self.places: list[int] = []
+        self.topics: list[int] = []
+
+
+def _signature(sources: Sequence[Source]) -> tuple[str, tuple[str, ...]] | None:
+    """Return the keys of time and values in a flat object, None for another one."""
+    first = sources[0]
+    if any(source.format for source in sources):
+        return None
+    if len(sources) == 1 and not first.pointer and not first.time_pointer:
+        return "", ()
+    stamp, keys = _key(first.time_pointer), tuple(_key(s.pointer) for s in sources)
+    alike = all(source.time_pointer == first.time_pointer for source in sources)
+    return (stamp, keys) if stamp and all(keys) and alike else None
 
 
 def _key(pointer: str) -> str:
@@ -93,14 +110,27 @@ class Decoder:
     def __init__(self, sources: Sequence[Source]) -> None:
         self.keys: list[tuple[str, str]] = []
         self._places: dict[tuple[str, str], int] = {}
+        for source in sources:
+            self._series(source.unit, source.point)
         self.host = Host(sources)
         self._nodes = frozenset(self.host.topics())
         self._sources = payload.index(s for s in sources if s.format != "sparkplug")
-        self._plans: dict[str, _Plan] = {}
+        shapes: dict[tuple[str, tuple[str, ...]], _Shape] = {}
+        self._shape_of: dict[str, tuple[_Shape, int]] = {}
         for topic, wanted in self._sources.items():
-            plan = _Plan(wanted, self._series)
-            if plan.fits and not wanted[0].format:
-                self._plans[topic] = plan
+            signature = _signature(wanted)
+            if signature is None:
+                continue
+            if signature not in shapes:
+                shapes[signature] = _Shape(*signature)
+            shape = shapes[signature]
+            row = shape.add(
+                [self._series(source.unit, source.point) for source in wanted],
+                [source.scale for source in wanted],
+                [source.offset for source in wanted],
+            )
+            self._shape_of[topic] = shape, row
+        self._shapes = tuple(shapes.values())
 
     def topics(self) -> tuple[str, ...]:
         """Return the topics that must be read, none with a wildcard."""
@@ -113,67 +143,67 @@ class Decoder:
         raises anything.
         """
         odd: list[int] = []
-        loads = orjson.loads
-        plans = self._plans
+        loads, shape_of = orjson.loads, self._shape_of
         for place, (topic, content, _, retained) in enumerate(messages):
-            plan = plans.get(topic)
-            if plan is None or len(content) > payload.LONGEST_PAYLOAD:
+            known = shape_of.get(topic)
+            if known is None or len(content) > payload.LONGEST_PAYLOAD:
                 odd.append(place)
                 continue
+            shape, topic_row = known
             try:
-                document = loads(content)
-                if plan.get is not None:
-                    row = plan.get(document)
+                row = loads(content)
+                if shape.get is not None:
+                    row = shape.get(row)
                     # Anything else about its time is for the ordinary path.
                     if type(row[0]) is not int or not _MS_LOW <= row[0] < _MS_HIGH:
                         raise TypeError
                 elif retained:
                     raise TypeError
-                else:
-                    row = document
             except (ValueError, KeyError, TypeError):
                 odd.append(place)
                 continue
-            plan.rows.append(row)
-            plan.places.append(place)
-        parts: list[_Part] = []
-        for plan in self._plans.values():
-            if plan.rows:
-                parts.append(self._columns(plan, messages, odd))
+            shape.rows.append(row)
+            shape.places.append(place)
+            shape.topics.append(topic_row)
+        parts = [
+            self._columns(shape, messages, odd) for shape in self._shapes if shape.rows
+        ]
         rejected: list[tuple[int, Rejection]] = []
         parts.append(self._ordinary(messages, sorted(odd), rejected))
         return self._joined(parts, rejected)
 
     def _columns(
-        self, plan: _Plan, messages: Sequence[Message], odd: list[int]
+        self, shape: _Shape, messages: Sequence[Message], odd: list[int]
     ) -> _Part:
-        rows, places = plan.rows, plan.places
-        plan.rows, plan.places = [], []
-        table = _table(rows, plan.bare)
+        rows = shape.rows
+        places, topics = np.array(shape.places, np.int32), np.array(shape.topics)
+        shape.forget()
+        bare = shape.get is None
+        table = _table(rows, bare)
         if table is None:
-            good = [_table([row], plan.bare) is not None for row in rows]
-            odd.extend(p for p, ok in zip(places, good, strict=True) if not ok)
+            good = np.array([_table([row], bare) is not None for row in rows])
+            odd.extend(places[~good].tolist())
+            places, topics = places[good], topics[good]
             rows = [row for row, ok in zip(rows, good, strict=True) if ok]
-            places = [place for place, ok in zip(places, good, strict=True) if ok]
-            table = _table(rows, plan.bare) if rows else None
+            table = _table(rows, bare) if rows else None
         if table is None:
             return _NOTHING
-        if plan.bare:
+        if bare:
             times = np.array([messages[place][2] for place in places], np.int64)
-            values = table
         else:
-            times = np.array([row[0] for row in rows], np.int64)
-            values = table[:, 1:]
-        values = plan.scale * values + plan.offset
+            # Exact: these stamps are far below 2^53.
+            times, table = table[:, 0].astype(np.int64), table[:, 1:]
+        values = shape.scale[topics] * table + shape.offset[topics]
         finite = np.isfinite(values).all(axis=1)
         if not finite.all():
-            odd.extend(np.array(places)[~finite].tolist())
+            odd.extend(places[~finite].tolist())
+            places, topics = places[finite], topics[finite]
             times, values = times[finite], values[finite]
-            places = np.array(places)[finite].tolist()
+        columns = values.shape[1]
         return _Part(
-            np.repeat(np.array(places, np.int32), plan.columns),
-            np.tile(plan.series, len(places)),
-            np.repeat(times, plan.columns),
+            np.repeat(places, columns),
+            shape.series[topics].ravel(),
+            np.repeat(times, columns),
             values.ravel(),
             None,
         )
@@ -184,23 +214,25 @@ class Decoder:
         places: list[int],
         rejected: list[tuple[int, Rejection]],
     ) -> _Part:
-        of_message: list[int] = []
-        readings: list[Reading] = []
+        numbers: list[int] = []
+        readings: list[Any] = []
         for place in places:
-            for item in self._one(messages[place]):
-                if isinstance(item, Reading):
-                    of_message.append(place)
-                    readings.append(item)
-                else:
-                    rejected.append((place, item))
+            items = self._one(messages[place])
+            if Rejection in set(map(type, items)):
+                rejected += [(place, x) for x in items if isinstance(x, Rejection)]
+                items = [item for item in items if isinstance(item, Reading)]
+            numbers.append(len(items))
+            readings += items
         if not readings:
             return _NOTHING
+        series = map(self._places.__getitem__, map(_SERIES, readings))
+        flags = map(FLAG_CODE.__getitem__, map(_FLAG, readings))
         return _Part(
-            np.array(of_message, np.int32),
-            np.array([self._series(r.unit, r.point) for r in readings], np.int32),
-            np.array([reading.time_ms for reading in readings], np.int64),
-            np.array([reading.value for reading in readings], np.float64),
-            np.array([FLAG_CODE[reading.flag] for reading in readings], np.uint8),
+            np.repeat(np.array(places, np.int32), numbers),
+            np.array(list(series), np.int32),
+            np.array(list(map(_TIME, readings)), np.int64),
+            np.array(list(map(_VALUE, readings)), np.float64),
+            np.array(list(flags), np.uint8),
         )
 
     def _one(self, message: Message) -> list[Reading | Rejection]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -139,34 +140,44 @@ def test_memory_is_bounded_and_what_was_let_go_is_fetched_again(
 
 
 def test_an_exception_in_a_callback_ends_nothing(
-    subscriber: Subscriber, publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+    mosquitto: servers.Server, publisher: Publisher
 ) -> None:
     """It is counted; without the guard the thread would end in silence."""
-    real = subscriber._take_in
+    calls = 0
 
-    def poisoned(message: object) -> None:
-        if getattr(message, "payload", b"") == b"13":
+    def clock() -> int:
+        nonlocal calls
+        calls += 1
+        if calls == 14 and threading.current_thread().name.startswith("paho"):
             raise RuntimeError("poison")
-        real(message)  # type: ignore[arg-type]
+        return 0
 
-    monkeypatch.setattr(subscriber, "_take_in", poisoned)
+    subscriber = Subscriber(
+        Connection(port=mosquitto.port, client_id="s"), ["t"], clock=clock
+    )
+    subscriber.start()
+    while not subscriber._connected:
+        time.sleep(0.01)
+    calls = 0
     publisher.publish_all(("t", str(i)) for i in range(20))
     found = numbers(gather(subscriber, 19))
 
     assert found == [i for i in range(20) if i != 13]
     assert subscriber.status().callback_errors == 1
     assert subscriber.status().thread_alive
+    subscriber.stop()
 
 
-def test_the_watch_sees_a_thread_that_ended(
+def test_a_thread_that_ended_is_started_again(
     subscriber: Subscriber, publisher: Publisher
 ) -> None:
-    """The library still says that it is connected; revival brings it back."""
+    """The library still says that it is connected; taking brings it back."""
     assert subscriber._client is not None
     subscriber._client._thread_terminate = True
     subscriber._client.disconnect()
     until(lambda: not subscriber.status().thread_alive)
-    subscriber.revive()
+    assert subscriber.take(timeout=0.0) == []
+    assert subscriber.status().revivals == 1
     until(lambda: subscriber.status().connected)
     publisher.publish("t", "1")
 

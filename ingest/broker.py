@@ -49,7 +49,7 @@ _SHORTEST_WAIT_S, _LONGEST_WAIT_S = 1, 30
 _SESSION_S = 14 * 86_400
 _RECEIVE_MAXIMUM = 4000
 _TAKEN_OVER = 142  # MQTT 5's reason code, 0x8E
-_PROTOCOLS = ("3.1.1", "5")
+PROTOCOLS = ("3.1.1", "5")
 # What mosquitto and others tell of themselves, mosquitto(8).
 VERSION, DROPPED = "$SYS/broker/version", "$SYS/broker/publish/messages/dropped"
 _SYSTEM = (VERSION, DROPPED)
@@ -117,7 +117,7 @@ class Connection:
         """Raise :class:`BrokerError` for a connection that must not be made."""
         if not self.client_id:
             raise BrokerError("client_id is empty; the session needs a fixed name")
-        if self.protocol not in _PROTOCOLS:
+        if self.protocol not in PROTOCOLS:
             raise BrokerError(
                 f'protocol = "{self.protocol}" is not spoken here; write "3.1.1" or "5"'
             )

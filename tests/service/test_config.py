@@ -218,6 +218,14 @@ def test_a_format_is_of_the_device_or_of_a_point(tmp_path: Path) -> None:
     assert not config.rebirth
 
 
+def test_the_version_of_mqtt_is_one_that_is_spoken(tmp_path: Path) -> None:
+    """3.1.1 unless another one is asked for."""
+    assert written(tmp_path, GOOD).mqtt.protocol == "3.1.1"
+    assert written(tmp_path, '[mqtt]\nprotocol = "5"\n' + GOOD).mqtt.protocol == "5"
+    (found,) = problems(tmp_path, '[mqtt]\nprotocol = "4"\n' + GOOD)
+    assert 'write "3.1.1" or "5"' in str(found)
+
+
 def test_a_rebirth_is_asked_for_by_name_only(tmp_path: Path) -> None:
     """It is the one thing that is written toward the plant."""
     assert written(tmp_path, "[mqtt]\nrebirth = true\n" + GOOD).rebirth

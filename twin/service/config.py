@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from zoneinfo import ZoneInfo, available_timezones
 
-from ingest.broker import Connection
+from ingest.broker import PROTOCOLS, Connection
 from ingest.reading import Source
 from ingest.sparkplug import NAMESPACE, address
 from twin.plant import (
@@ -843,7 +843,13 @@ def _mqtt(table: _Table, base: Path, warn: Callable[..., None]) -> Connection:
         )
     key = tls.path("key_file", base)
     _private(key, tls, "key_file", warn)
+    protocol = table.text("protocol", "3.1.1")
+    if protocol not in PROTOCOLS:
+        known = " or ".join(f'"{each}"' for each in PROTOCOLS)
+        table.wrong("protocol", "is no version of MQTT spoken here", f"write {known}")
+        protocol = "3.1.1"
     made = Connection(
+        protocol=protocol,
         host=table.text("host", "127.0.0.1"),
         port=table.whole("port", 1883, 1, 65535),
         client_id=table.text("client_id", "hptwin"),
@@ -931,7 +937,7 @@ _SETTABLE: Mapping[str, tuple[str, ...]] = {
     "site": ("name", "timezone"),
     "mqtt": (
         "host", "port", "client_id", "username", "password_file", "password_env",
-        "allow_plaintext", "rebirth",
+        "allow_plaintext", "protocol", "rebirth",
     ),
     "archive": (
         "kind", "path", "url", "database", "org", "username", "secret_file",

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import edge
 import pytest
@@ -10,8 +11,11 @@ import servers
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingest.archive.memory import MemoryArchive
 from ingest.broker import Connection, Publisher, Subscriber
 from ingest.decoder import Decoder
+from ingest.intake import Intake
+from ingest.journal import Journal, Message
 from ingest.reading import Reading, Rejection, Source
 from ingest.sparkplug import Host, address, rebirth_payload
 
@@ -446,6 +450,40 @@ def test_any_messages_in_any_order_have_one_answer(
         straight.read(topic, content, now, retained)
     assert straight.snapshot() == host.snapshot()
     assert straight.stale() == host.stale()
+
+
+def passed(folder: Path, messages: Sequence[tuple[str, bytes]], now_ms: int) -> Intake:
+    """Return the service's intake after a start, some messages and an end."""
+    journal = Journal(folder / "journal.sqlite")
+    journal.append([Message(topic, content, now_ms) for topic, content in messages])
+    intake = Intake(SOURCES, MemoryArchive(), journal)
+    intake.start()
+    assert intake.drain(20.0)
+    intake.stop()
+    journal.close()
+    return intake
+
+
+def test_a_restarted_service_goes_on_understanding(
+    node: edge.Edge, tmp_path: Path
+) -> None:
+    """What births told is read again from the journal or from its memory."""
+    passed(tmp_path, node.births(), T0)
+    node.now_ms += 1000
+    again = passed(tmp_path, [node.data(a1=66.0)], T0 + 1000)
+    assert again.latest()[OUT].value == 66.0
+
+
+def test_the_state_of_the_service_says_what_to_set(
+    node: edge.Edge, tmp_path: Path
+) -> None:
+    """As long as the birth is waited for and must not be asked for."""
+    births = node.births()
+    intake = passed(tmp_path, [node.data(a1=66.0)], T0)
+    assert "set mqtt.rebirth = true" in intake.health(T0).problem
+    assert intake.rebirths() == ["spBv1.0/dc/NCMD/gw"]
+    intake = passed(tmp_path, births, T0 + 1000)
+    assert "rebirth" not in intake.health(T0).problem
 
 
 def test_a_story_over_a_real_broker(mosquitto: servers.Server) -> None:

@@ -53,3 +53,17 @@ def test_worth_needs_a_price(tmp_path: Path) -> None:
     assert state(found, "site", "electricity_price_eur_j")[0] == INFERRED
     found = without(tmp_path, "electricity_price")
     assert state(found, "site", "electricity_price_eur_j")[0] == OFF
+
+
+def test_the_formats_in_use_are_said(tmp_path: Path) -> None:
+    """Each with the number of its points."""
+    path = tmp_path / "plant.toml"
+    text = SAMPLE.read_text("utf-8")
+    point = '"dc/cooler1/t_in"'
+    assert point in text
+    other = '{ topic = "lines", pointer = "t_in", format = "influx" }'
+    path.write_text(text.replace(point, other), "utf-8")
+    found = report(load(path, {}))
+    assert found.to_dict()["formats"]["influx"] == 1
+    assert "  1 point in the format influx" in list(found.lines())
+    assert not any("format" in line for line in report(load(SAMPLE, {})).lines())

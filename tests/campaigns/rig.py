@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -194,14 +196,44 @@ class Stream:
         self._publisher.close()
 
 
+class Nursery:
+    """Where ingesters come from: one process that has imported everything."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, ingester.__file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+
+    def ask(self, question: object) -> Any:
+        """Start an ingester, or ask for its end; see :func:`ingester.serve`."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(question) + "\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline()
+        if not answer:
+            raise BlindError("the process that starts ingesters has ended")
+        return json.loads(answer)
+
+    def close(self) -> None:
+        """End it."""
+        self._process.communicate()
+
+
 class Ingester:
     """The process under test."""
 
-    def __init__(self, plan: ingester.Plan) -> None:
+    def __init__(self, plan: ingester.Plan, nursery: Nursery) -> None:
         self.plan = plan
         self.folder = Path(plan.folder)
         self.starts = 0
-        self._process: subprocess.Popen[bytes] | None = None
+        self._nursery = nursery
+        self._running = 0
+        self._code: int | None = None
 
     def start(self, *, connected: bool = True, **changes: Any) -> None:
         """Start it, and wait for its connection to the broker."""
@@ -213,14 +245,9 @@ class Ingester:
         """Start it and do not wait."""
         for name in ("connected", "problem", "committed"):
             (self.folder / name).unlink(missing_ok=True)
-        with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                replace(self.plan, **changes).command(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-            )
+        plan = asdict(replace(self.plan, **changes))
+        self._running = self._nursery.ask({**plan, "log": str(self.folder / "log")})
+        self._code = None
         self.starts += 1
 
     def wait_connected(self) -> None:
@@ -233,31 +260,33 @@ class Ingester:
     @property
     def alive(self) -> bool:
         """Whether it runs."""
-        return self._process is not None and self._process.poll() is None
+        if self._running and self._code is None:
+            self._code = self._nursery.ask(self._running)
+        return bool(self._running) and self._code is None
 
     @property
     def pid(self) -> int:
         """Its process id."""
-        assert self._process is not None
-        return self._process.pid
+        return self._running
 
     def kill(self) -> None:
         """End it with signal 9."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGKILL)
-            self._process.wait()
-            self._process = None
+        if self.alive:
+            os.kill(self._running, signal.SIGKILL)
+            until(lambda: not self.alive, "signal 9 ends it")
+        self._running = 0
 
     def died(self, seconds: float) -> bool:
         """Wait for its failpoint; raise if it ended in another way."""
-        assert self._process is not None
-        try:
-            code = self._process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            return False
-        if code != ingester.DIED:
+        end = time.monotonic() + seconds
+        while self.alive:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.01)
+        if self._code != ingester.DIED:
+            code = self._code
             raise BlindError(f"the ingester ended with {code}:\n{self.log[-2000:]}")
-        self._process = None
+        self._running = 0
         return True
 
     @property
@@ -335,6 +364,14 @@ class Counts:
         )
 
 
+@functools.cache
+def nursery() -> Nursery:
+    """Return the one nursery of this process."""
+    it = Nursery()
+    atexit.register(it.close)
+    return it
+
+
 @contextlib.contextmanager
 def set_up(
     folder: Path, *, units: int = 1, **plan: Any
@@ -351,7 +388,8 @@ def set_up(
         service = Ingester(
             ingester.Plan(
                 port=broker.port, folder=str(folder / "notes"), units=units, **plan
-            )
+            ),
+            nursery(),
         )
         stream = Stream(broker.port, units=units)
         try:

@@ -1,11 +1,14 @@
 """The product's ingester in a process of its own, for tests that break it.
 
 Subscriber, journal, intake and archive are the product's, wrapped where a
-fault is to be injected: nothing in the product knows of it. The one argument
-is a :class:`Plan` as JSON. While it runs, it leaves in the plan's ``folder``:
+fault is to be injected: nothing in the product knows of it. What is run is a
+:class:`Plan`. While it runs, it leaves in the plan's ``folder``:
 ``connected``, ``problem`` (the intake's), ``committed``, ``acknowledged`` (a
 line for each message acknowledged to the broker) and ``scrapes`` (a line for
 each look at the counts).
+
+Started as a program, this is where ingesters come from: it imports everything
+once, and forks a process for each plan that it is told of on standard input.
 """
 
 from __future__ import annotations
@@ -13,14 +16,16 @@ from __future__ import annotations
 import json
 import os
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ingest import broker
+from paho.mqtt.client import Client
+
 from ingest.archive import ArchiveUnavailableError, open_archive
 from ingest.broker import Connection, Delivery, Subscriber
 from ingest.intake import Intake
@@ -76,10 +81,6 @@ class Plan:
     log_acknowledged: bool = False
     limit_bytes: int = 8 << 30
     settings: dict[str, Any] = field(default_factory=dict)
-
-    def command(self) -> list[str]:
-        """Return the command that runs it."""
-        return [sys.executable, __file__, json.dumps(asdict(self))]
 
 
 def topic(unit: int) -> str:
@@ -254,12 +255,12 @@ def _breakable_rename(fail: Failpoint) -> None:
 
 
 def _acknowledge_at_receipt() -> None:
-    real = broker._client
+    real = Client.__init__
 
-    def client(*given: Any, **how: Any) -> Any:
-        return real(*given, **{**how, "manual_ack": False})
+    def automatic(client: Client, *given: Any, **how: Any) -> None:
+        real(client, *given, **{**how, "manual_ack": False})
 
-    broker._client = client
+    Client.__init__ = automatic  # type: ignore[method-assign]
 
 
 def _scrape(intake: Intake, path: Path, every_s: float) -> None:
@@ -322,5 +323,45 @@ def main(plan: Plan) -> None:
         time.sleep(0.05)
 
 
+def _warm() -> None:
+    """Load what the first message would load."""
+    with tempfile.TemporaryDirectory() as folder:
+        journal = Journal(Path(folder) / "journal.sqlite")
+        archive = open_archive("parquet", directory=Path(folder) / "archive")
+        intake = Intake(sources(1), archive, journal)
+        body = json.dumps({"ts": 1_700_000_000_000, "v": 40.0}).encode()
+        journal.append([Message(topic(0), body, 1_700_000_000_000)])
+        intake.start()
+        intake.drain(60)
+        intake.stop()
+        archive.seal()  # type: ignore[attr-defined]
+        archive.close()
+        journal.close()
+
+
+def serve() -> None:
+    """Answer each line on standard input with one on standard output.
+
+    A plan with ``"log"`` starts an ingester and gives its process id; a
+    process id gives its exit code, or null while it runs.
+    """
+    _warm()
+    for line in sys.stdin:
+        asked = json.loads(line)
+        if isinstance(asked, int):
+            pid, status = os.waitpid(asked, os.WNOHANG)
+            answer = os.waitstatus_to_exitcode(status) if pid else None
+        else:
+            log = asked.pop("log")
+            answer = os.fork()
+            if not answer:
+                out = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+                null = os.open(os.devnull, os.O_RDONLY)
+                for ours, standard in ((null, 0), (out, 1), (out, 2)):
+                    os.dup2(ours, standard)
+                main(Plan(**asked))
+        print(json.dumps(answer), flush=True)  # noqa: T201
+
+
 if __name__ == "__main__":
-    main(Plan(**json.loads(sys.argv[1])))
+    serve()

@@ -18,6 +18,7 @@ import re
 import threading
 from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,14 @@ _MOST_REQUESTS = 400
 Part = tuple[str, Table]
 """A unit and its table."""
 _UNWRITABLE = re.compile(r"[\x00-\x1f\x7f]|\\$|^$")
+
+
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """Which InfluxDB answers, and why it cannot be our archive as it is."""
+
+    version: str
+    problems: tuple[str, ...]
 
 
 class InfluxArchive(Shelf):
@@ -168,6 +177,90 @@ class InfluxArchive(Shelf):
             found.append(moment(int(rows[0]["time"])))
         return found[0], found[1]
 
+    def inspect(self, *, write_test_ms: int | None = None) -> Inspected:
+        """Say which InfluxDB this is, and what it lacks for us.
+
+        Parameters
+        ----------
+        write_test_ms : int, optional
+            Write one point of the measurement ``hptwin_check`` at this time,
+            and read it back. Without it nothing is written; whether we may is
+            asked by a request to write nothing.
+        """
+        try:
+            with self._failing():
+                version = str(self._client.version()).removeprefix("v")
+            problems = [*self._lacking(version)]
+            if not problems:
+                problems += self._unwritable(write_test_ms)
+        except ArchiveUnavailableError as error:
+            return Inspected("", (str(error),))
+        return Inspected(version, tuple(problems))
+
+    def _lacking(self, version: str) -> Iterator[str]:
+        """Yield why this database cannot be asked."""
+        if version.startswith("1."):
+            names = [row["name"] for row in self._query("SHOW DATABASES", database="")]
+            if self.database not in names:
+                yield (
+                    f'there is no database "{self.database}"; it is made at the first '
+                    "write, if we may, or by CREATE DATABASE"
+                )
+            return
+        found = self._results(
+            f'SHOW FIELD KEYS FROM "{MEASUREMENT}"', self.database, "GET"
+        )
+        if any("database not found" in str(r.get("error", "")) for r in found):
+            hint = f'make the bucket "{self.database}", or give the token access to it'
+            if re.match(r"2\.[0-3]\b", version):
+                hint = (
+                    f"if there is the bucket, map it for InfluxQL: influx v1 dbrp "
+                    f'create --db "{self.database}" --rp autogen --default --bucket-id '
+                    "ID; 2.4 and later do so by themselves"
+                )
+            elif version.startswith("3."):
+                hint = (
+                    f"it is made at the first write, or by: influxdb3 create database "
+                    f"{self.database}"
+                )
+            yield f'no database or bucket "{self.database}" can be read; {hint}'
+
+    def _unwritable(self, write_test_ms: int | None) -> Iterator[str]:
+        """Yield why nothing can be written."""
+        from influxdb_client.rest import ApiException
+
+        try:
+            with self._failing():
+                self._client.api_client.call_api(
+                    "/api/v2/write",
+                    "POST",
+                    header_params={"Content-Type": "text/plain"},
+                    query_params=[
+                        ("org", self._client.org),
+                        ("bucket", self.database),
+                        ("precision", _PRECISION),
+                    ],
+                    body="",
+                )
+        except ApiException:
+            pass  # it would take something; that nothing is no point, it may say
+        except ArchiveUnavailableError as error:
+            yield f"nothing can be written: {error}"
+            return
+        if write_test_ms is None:
+            return
+        body = f"hptwin_check value=1.0 {write_test_ms}".encode()
+        try:
+            self._send(body)
+        except (ApiException, ArchiveUnavailableError) as error:
+            yield f"a point cannot be written: {error}"
+            return
+        rows = self._query(
+            f'SELECT "value" FROM "hptwin_check" WHERE time = {_time(write_test_ms)}'  # noqa: S608  a number
+        )
+        if not rows:
+            yield "a point that was written cannot be read back"
+
     def close(self) -> None:
         """Close the connections."""
         self._writer.close()
@@ -272,22 +365,9 @@ class InfluxArchive(Shelf):
         self, query: str, *, database: str | None = None, method: str = "GET"
     ) -> list[dict[str, Any]]:
         """Return the rows of a small answer."""
-        with self._failing(query=True):
-            response = self._ask(
-                query,
-                self.database if database is None else database,
-                method,
-                "application/json",
-            )
-            try:
-                answer = json.loads(response.data)
-            except ValueError as error:
-                raise ArchiveUnavailableError(
-                    f"InfluxDB at {self.url}: its answer is no JSON: {error}; is it "
-                    "an InfluxDB, and does the proxy before it pass /query?"
-                ) from error
         rows: list[dict[str, Any]] = []
-        for result in answer.get("results", []):
+        where = self.database if database is None else database
+        for result in self._results(query, where, method):
             if "error" in result:
                 if "database not found" in result["error"]:
                     return []
@@ -300,6 +380,17 @@ class InfluxArchive(Shelf):
                     for values in series.get("values", [])
                 )
         return rows
+
+    def _results(self, query: str, database: str, method: str) -> list[dict[str, Any]]:
+        with self._failing(query=True):
+            response = self._ask(query, database, method, "application/json")
+            try:
+                return list(json.loads(response.data).get("results", []))
+            except (ValueError, AttributeError) as error:
+                raise ArchiveUnavailableError(
+                    f"InfluxDB at {self.url}: its answer is no JSON: {error}; is it "
+                    "an InfluxDB, and does the proxy before it pass /query?"
+                ) from error
 
     def _ask(self, query: str, database: str, method: str, accept: str) -> Any:
         parameters = [("q", query), ("epoch", "ms")]

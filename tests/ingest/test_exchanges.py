@@ -7,6 +7,7 @@ a real HTTP server: each request must come as written, byte for byte.
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 import time
@@ -307,3 +308,41 @@ def test_influxd_with_passwords_takes_basic_and_no_token(tmp_path: Path) -> None
             with pytest.raises(ArchiveUnavailableError, match=r"401.*are token, or"):
                 other.write(READINGS)
             other.close()
+
+
+@pytest.mark.parametrize(
+    ("version", "known", "writing", "text"),
+    [
+        ("v2.1.1", False, 204, "influx v1 dbrp create"),
+        ("v2.7.11", False, 204, 'make the bucket "hptwin"'),
+        ("3.9.6", False, 204, "influxdb3 create database hptwin"),
+        ("v2.7.11", True, 403, "nothing can be written: .* 403"),
+        ("v2.7.11", True, 404, "nothing can be written: .* does the bucket exist"),
+        ("v2.7.11", True, 400, ""),
+        ("3.9.6", True, 204, ""),
+    ],
+)
+def test_it_is_said_what_a_server_lacks(
+    version: str, known: bool, writing: int, text: str
+) -> None:
+    """By its version, and by a request to write nothing; no point is sent."""
+
+    def answer(request: str) -> tuple[int, list[Any], bytes]:
+        if request.startswith("GET /ping"):
+            return 204, [("X-Influxdb-Version", version)], b""
+        if request.startswith("GET"):
+            if known:
+                return 200, [], b'{"results":[{"statement_id":0}]}'
+            return 200, [], b'{"results":[{"error":"database not found: hptwin"}]}'
+        assert "\n\n" not in request, "there is a body"
+        return writing, [], b'{"code":"x","message":"as told"}'
+
+    with played(answer) as server:
+        archive = opened(server.url)
+        found = archive.inspect()
+        archive.close()
+    assert found.version == version.removeprefix("v")
+    if not text:
+        assert found.problems == ()
+    else:
+        assert re.search(text, found.problems[0])

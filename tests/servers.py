@@ -218,3 +218,32 @@ def influxd(folder: Path, password: str = "") -> Iterator[Influx]:
                 f"{url}/query", data=first.encode(), timeout=10
             ).close()
         yield Influx(url, database)
+
+
+def certificate(
+    folder: Path,
+    stem: str,
+    signer: str | None = None,
+    *,
+    name: str = "IP:127.0.0.1",
+    days: int = 2,
+) -> None:
+    """Make a key and a certificate for ``name``; signed by itself without a signer.
+
+    With negative days it has expired.
+    """
+    openssl = program("openssl")
+    certificate, request = str(folder / f"{stem}.crt"), str(folder / f"{stem}.csr")
+    made = [openssl, "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+    made += ["-nodes", "-keyout", str(folder / f"{stem}.key"), "-subj", f"/CN={stem}"]
+    made += ["-addext", f"subjectAltName={name}"]
+    if signer is None:
+        own = [*made, "-x509", "-days", str(days), "-out", certificate]
+        subprocess.run(own, check=True, capture_output=True)
+        return
+    subprocess.run([*made, "-out", request], check=True, capture_output=True)
+    sign = [openssl, "x509", "-req", "-in", request, "-days", str(days)]
+    sign += ["-CA", str(folder / f"{signer}.crt"), "-CAcreateserial"]
+    sign += ["-CAkey", str(folder / f"{signer}.key"), "-out", certificate]
+    sign += ["-copy_extensions", "copyall"]
+    subprocess.run(sign, check=True, capture_output=True)

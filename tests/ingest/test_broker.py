@@ -238,115 +238,202 @@ def test_a_topic_has_no_wildcards(topic: str) -> None:
         Subscriber(Connection(), [topic])
 
 
-def _certificate(folder: Path, name: str, signer: str | None) -> None:
-    """Make a key and a certificate for 127.0.0.1, signed by ``signer``."""
-    key, request = folder / f"{name}.key", folder / f"{name}.csr"
-    subject = ["-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1"]
-    openssl = servers.program("openssl")
-    new = [openssl, "req", "-newkey", "rsa:2048", "-nodes", "-keyout", str(key)]
-    certificate = str(folder / f"{name}.crt")
-    if signer is None:
-        command = [*new, "-x509", "-days", "2", "-out", certificate, *subject]
-        subprocess.run(command, check=True, capture_output=True)
-        return
-    command = [*new, "-out", str(request), *subject]
-    subprocess.run(command, check=True, capture_output=True)
-    command = [openssl, "x509", "-req", "-in", str(request), "-days", "2"]
-    command += ["-CA", str(folder / f"{signer}.crt"), "-CAcreateserial"]
-    command += ["-CAkey", str(folder / f"{signer}.key"), "-out", certificate]
-    command += ["-copy_extensions", "copyall"]
-    subprocess.run(command, check=True, capture_output=True)
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with an authority, what it signed, and what it did not."""
+    folder = tmp_path_factory.mktemp("keys")
+    servers.certificate(folder, "ca")
+    servers.certificate(folder, "other")
+    servers.certificate(folder, "server", "ca")
+    servers.certificate(folder, "client", "ca")
+    servers.certificate(folder, "elsewhere", "ca", name="DNS:broker.example")
+    servers.certificate(folder, "expired", "ca", days=-1)
+    return folder
+
+
+def _me(keys: Path, port: int) -> Connection:
+    return Connection(
+        port=port,
+        client_id="tls",
+        username="me",
+        password="hush-hush",  # noqa: S106
+        ca_file=keys / "ca.crt",
+        cert_file=keys / "client.crt",
+        key_file=keys / "client.key",
+    )
+
+
+def _tls(keys: Path, certificate: str) -> str:
+    return (
+        f"cafile {keys}/ca.crt\ncertfile {keys}/{certificate}.crt\n"
+        f"keyfile {keys}/{certificate}.key\nrequire_certificate true"
+    )
+
+
+def _said(connection: Connection) -> str:
+    """Return what a subscriber says of a connection that does not come about."""
+    subscriber = Subscriber(connection, ["t"])
+    subscriber.start()
+    until(lambda: subscriber.status().problem)
+    said = subscriber.status()
+    subscriber.stop()
+    assert not said.connected
+    return said.problem
+
+
+def _told(connection: Connection) -> str:
+    """Return what a publisher is told of it."""
+    with Publisher(connection) as publisher, pytest.raises(BrokerError) as refused:
+        publisher.publish("t", "1", timeout=1.0)
+    return str(refused.value)
 
 
 # The client library leaves the socket of a failed handshake to the collector.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_tls_is_spoken_and_strangers_are_not_trusted(tmp_path: Path) -> None:
-    """With our certificate to the right authority; never to another one."""
-    for name, signer in (("ca", None), ("srv", "ca"), ("me", "ca"), ("other", None)):
-        _certificate(tmp_path, name, signer)
-    with servers.mosquitto(
-        tmp_path,
-        f"cafile {tmp_path}/ca.crt\ncertfile {tmp_path}/srv.crt\n"
-        f"keyfile {tmp_path}/srv.key\nrequire_certificate true",
-    ) as broker:
-        good = Connection(
-            port=broker.port,
-            client_id="tls",
-            ca_file=tmp_path / "ca.crt",
-            cert_file=tmp_path / "me.crt",
-            key_file=tmp_path / "me.key",
-        )
-        with Publisher(good) as publisher:
-            publisher.publish("t", "1")
-        for wrong in (
-            replace(good, ca_file=tmp_path / "other.crt"),
-            replace(good, cert_file=None, key_file=None),
-        ):
-            with Publisher(wrong) as publisher, pytest.raises(BrokerError):
-                publisher.publish("t", "1", timeout=1.0)
-    gc.collect()
-    with pytest.raises(BrokerError, match="look at ca_file"):
-        Publisher(replace(good, ca_file=tmp_path / "none.crt"))
-
-
-def _kept_for_an_absent_service(port: int, number: int, **who: str) -> int:
-    """Publish while the subscriber is away; return how many it then gets."""
-    subscriber = Subscriber(Connection(port=port, client_id="svc", **who), ["t"])  # type: ignore[arg-type]
-    subscriber.start()
-    until(lambda: subscriber.status().connected)
-    subscriber.stop()
-    with Publisher(Connection(port=port, client_id="p", **who)) as publisher:  # type: ignore[arg-type]
-        assert publisher.publish_all(("t", str(i)) for i in range(number)) == number
-    subscriber.start()
-    got, quiet = 0, 0
-    while got < number and quiet < 4:
-        some = subscriber.take(timeout=0.25)
-        subscriber.acknowledge(some)
-        got += len(some)
-        quiet = 0 if some else quiet + 1
-    subscriber.stop()
-    return got
-
-
-def test_the_configuration_we_ship_keeps_what_the_default_drops(
-    tmp_path: Path,
+def test_every_way_to_fail_tls_has_its_own_sentence(
+    tmp_path: Path, keys: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As it stands, but for ports and paths; it also asks who we are."""
+    """With the remedy in it, the right way works, and no secret is said."""
+    caplog.set_level("DEBUG")
     passwords = tmp_path / "passwords"
     tool = servers.program("mosquitto_passwd")
-    command = [tool, "-b", "-c", str(passwords), "hptwin", "hush"]
+    command = [tool, "-b", "-c", str(passwords), "me", "hush-hush"]
     subprocess.run(command, check=True, capture_output=True)
-    port, folder = servers.free_port(), tmp_path / "shipped"
-    folder.mkdir()
-    text = servers.MOSQUITTO_CONF.read_text("utf-8")
-    for ours, here in (
-        ("listener 1883 ", f"listener {port} "),
-        ("/etc/mosquitto/hptwin.passwd", str(passwords)),
-        ("/var/lib/mosquitto/", f"{folder}/"),
+    said: dict[str, str] = {}
+    # The fixture's own first line allows strangers; the last one counts.
+    login = f"password_file {passwords}\nallow_anonymous false\n"
+    with servers.mosquitto(tmp_path, login + _tls(keys, "server")) as broker:
+        me = _me(keys, broker.port)
+        for protocol in ("3.1.1", "5"):
+            with Publisher(replace(me, protocol=protocol)) as publisher:
+                publisher.publish("t", "1")
+        said["username and password_file"] = _said(replace(me, password="hush-hash"))  # noqa: S106
+        nobody = replace(me, cert_file=None, key_file=None)
+        said["asks for a client certificate; set cert_file"] = _said(nobody)
+        # A publisher is told the same.
+        assert "asks for a client certificate; set cert_file" in _told(nobody)
+        said["authority that we do not know"] = _said(
+            replace(me, ca_file=keys / "other.crt")
+        )
+    for server, sentence in (
+        ("elsewhere", 'not for "127.0.0.1"; set host'),
+        ("expired", "has expired"),
+        ("other", "signed by nobody but itself"),
     ):
-        assert ours in text
-        text = text.replace(ours, here)
-    conf = folder / "mosquitto.conf"
-    conf.write_text(f"{text}\nuser root\n", "utf-8")
-    command = [servers.program("mosquitto"), "-c", str(conf)]
-    server = servers.Server(command, port, folder)
-    server.start()
+        folder = tmp_path / server
+        folder.mkdir()
+        with servers.mosquitto(folder, _tls(keys, server)) as broker:
+            said[sentence] = _said(_me(keys, broker.port))
+    port = servers.free_port()
+    command = [servers.program("openssl"), "s_server", "-accept", str(port), "-quiet"]
+    command += ["-cert", f"{keys}/server.crt", "-key", f"{keys}/server.key"]
+    command += ["-tls1_1", "-cipher", "DEFAULT@SECLEVEL=0"]
+    old = servers.Server(command, port, tmp_path)
+    old.start()
     try:
-        who = {"username": "hptwin", "password": "hush"}
-        assert _kept_for_an_absent_service(port, 2500, **who) == 2500
-        with (
-            Publisher(Connection(port=port, client_id="nobody")) as publisher,
-            pytest.raises(BrokerError, match="are user and password right"),
-        ):
-            publisher.publish("t", "1", timeout=1.0)
+        said["no version of TLS in common"] = _said(_me(keys, port))
     finally:
-        server.stop()
-    bare = servers.free_port()
-    conf.write_text(f"listener {bare} 127.0.0.1\nallow_anonymous true\nuser root\n")
-    server = servers.Server(command, bare, folder)
-    server.start()
-    try:
-        # The control: each one was acknowledged to the publisher all the same.
-        assert _kept_for_an_absent_service(bare, 2500) < 2500
-    finally:
-        server.stop()
+        old.stop()
+    gc.collect()
+
+    for sentence, found in said.items():
+        assert sentence in found, f"{sentence}: {found}"
+    assert len(set(said.values())) == len(said)
+    assert "hush" not in caplog.text + "".join(said.values())
+    with pytest.raises(BrokerError, match="look at ca_file"):
+        Publisher(replace(_me(keys, port), ca_file=tmp_path / "none.crt"))
+
+
+def test_a_port_where_nobody_listens_is_told_from_a_name_nobody_knows() -> None:
+    """Two faults, two remedies."""
+    nobody = Connection(port=servers.free_port())
+    assert "are host and port right" in _said(nobody)
+    nowhere = Connection(host="nowhere.invalid", allow_plaintext=True)
+    assert "is host right" in _said(nowhere)
+
+
+def test_silence_is_a_problem_and_a_message_ends_it(
+    mosquitto: servers.Server, publisher: Publisher
+) -> None:
+    """Connected is not enough: nothing for a quarter of an hour is said."""
+    now = 1_700_000_000_000
+    subscriber = Subscriber(
+        Connection(port=mosquitto.port, client_id="s"), ["t"], clock=lambda: now
+    )
+    subscriber.start()
+    until(lambda: subscriber.status().connected)
+    now += 899_000
+    assert subscriber.status().problem == ""
+    now += 2_000
+    assert "nothing has arrived for 15 min" in subscriber.status().problem
+    publisher.publish("t", "1")
+    gather(subscriber, 1)
+    assert subscriber.status().problem == ""
+    subscriber.stop()
+
+
+def test_mqtt_5_keeps_the_session_and_tells_retained_once(
+    mosquitto: servers.Server, publisher: Publisher
+) -> None:
+    """What came while we were away arrives; what is retained does not again."""
+    publisher.publish("t", "0", retain=True)
+    subscriber = Subscriber(
+        Connection(port=mosquitto.port, client_id="five", protocol="5"), ["t"]
+    )
+    subscriber.start()
+    [first] = gather(subscriber, 1)
+    assert first.message.retained
+    assert subscriber.acknowledge([first]) == 1
+    time.sleep(0.2)
+    subscriber.stop()
+    publisher.publish_all(("t", str(i)) for i in range(1, 50))
+    subscriber.start()
+    found = gather(subscriber, 49)
+    time.sleep(0.1)
+    found += subscriber.take(timeout=0.0)
+    assert numbers(found) == list(range(1, 50))
+    assert not any(item.message.retained for item in found)
+    subscriber.stop()
+    subscriber.start()
+    assert numbers(gather(subscriber, 49)) == list(range(1, 50))
+    subscriber.stop()
+    with pytest.raises(BrokerError, match="is not spoken here"):
+        Connection(protocol="4").check()
+
+
+@pytest.mark.parametrize("protocol", ["3.1.1", "5"])
+def test_two_of_one_name_are_told_so_and_do_not_storm(
+    tmp_path: Path, protocol: str
+) -> None:
+    """Each puts the other out at once, so both come back more and more rarely."""
+    with servers.mosquitto(tmp_path, "log_type notice") as broker:
+        same = Connection(port=broker.port, client_id="twin", protocol=protocol)
+        both = [Subscriber(same, ["t"]) for _ in range(2)]
+        began = time.monotonic()
+        for one in both:
+            one.start()
+        until(lambda: any('client_id "twin"' in s.status().problem for s in both))
+        if protocol == "3.1.1":
+            time.sleep(max(0.0, 6.5 - (time.monotonic() - began)))
+        lasted = time.monotonic() - began
+        for one in both:
+            one.stop()
+    text = (tmp_path / "server.log").read_text("utf-8")
+    connects = text.count("New client connected from 127.0.0.1")
+    assert connects >= 2
+    # One connection each is where they start; then less than one a second.
+    assert connects - 2 <= lasted, f"{connects} connections in {lasted:.0f} s"
+
+
+def test_what_an_access_list_throws_away_is_refused_in_mqtt_5(tmp_path: Path) -> None:
+    """In 3.1.1 the broker acknowledges it all the same."""
+    rules = tmp_path / "acl"
+    rules.write_text("topic read #\ntopic write mine/#\n", "utf-8")
+    with servers.mosquitto(tmp_path, f"acl_file {rules}") as broker:
+        here = Connection(port=broker.port, client_id="p", protocol="5")
+        with Publisher(here) as publisher:
+            publisher.publish("mine/1", "1")
+            with pytest.raises(BrokerError, match="does not let us write 'plant/1'"):
+                publisher.publish("plant/1", "1")
+        with Publisher(replace(here, protocol="3.1.1")) as publisher:
+            publisher.publish("plant/1", "1")

@@ -57,7 +57,7 @@ def recover(
     refill: Callable[[Path, sqlite3.Connection], str],
     *,
     check: str = "quick_check",
-) -> None:
+) -> bool:
     """Before a SQLite file is opened: if it is damaged, make it anew.
 
     Parameters
@@ -71,6 +71,11 @@ def recover(
     check : str
         How SQLite checks the structure; ``"integrity_check"`` also compares
         the tables with their indices.
+
+    Returns
+    -------
+    bool
+        Whether it was made anew, and so may lack something.
     """
     found = damage(path, unsound, check)
     if found:
@@ -78,7 +83,7 @@ def recover(
         set_aside(path)
     aside = kept_aside(path.parent, path.name)
     if path.exists() or not aside:
-        return
+        return False
     # Also where a crash came between the two.
     take_along(path, aside[-1])
     beside = path.with_name(path.name + ".salvaged")
@@ -93,6 +98,7 @@ def recover(
         aside[-1].name,
         saved,
     )
+    return True
 
 
 def damage(path: Path, unsound: Callable[[sqlite3.Connection], str], check: str) -> str:

@@ -327,6 +327,12 @@ class Intake:
 
     def _to_archive(self) -> None:
         journal = self._journal
+        if getattr(self._archive, "bereft", False):
+            _log.warning(
+                "the archive lacks what it had last; %d messages are read again",
+                journal.rewind(),
+            )
+            self._archive.bereft = False  # type: ignore[attr-defined]
         position = journal.position()
         self._warm(position)
         while not self._stopping.is_set():

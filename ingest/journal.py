@@ -345,6 +345,28 @@ class Journal:
             if tally.dead:
                 self._bury(tally.dead)
 
+    def rewind(self, consumer: str = "archive") -> int:
+        """Let a consumer read again what is still kept; return how many messages.
+
+        They count as received again, as those do that a broker delivers again,
+        and nothing is remembered of them.
+        """
+        with self._lock, self._failing("rewind"):
+            with self._writer:
+                (number,) = self._writer.execute(
+                    "SELECT COALESCE(SUM(messages), 0) FROM batch WHERE id <= ?",
+                    (_position(self._writer, consumer),),
+                ).fetchone()
+                self._writer.execute(
+                    "UPDATE received SET messages = messages + ?", (number,)
+                )
+                self._writer.execute(
+                    "UPDATE cursor SET position = 0 WHERE consumer = ?", (consumer,)
+                )
+                self._writer.execute("DELETE FROM memory")
+            self._prune()
+        return int(number)
+
     def recall(self, name: str) -> bytes | None:
         """Return what was last remembered under a name.
 

@@ -120,6 +120,13 @@ class ParquetArchive(Shelf):
     ------
     ArchiveError
         If the folder cannot be used, or was written by a newer version.
+
+    Attributes
+    ----------
+    bereft : bool
+        The tail was damaged and had to be made anew: whoever still has what
+        was written lately should write it again, and say so by setting this
+        to False.
     """
 
     def __init__(
@@ -142,6 +149,7 @@ class ParquetArchive(Shelf):
         self._codes: dict[str, int] = {}
         self._writer: sqlite3.Connection | None = None
         self._claim: IO[str] | None = None
+        self.bereft = False
         if not read_only:
             self._open()
 
@@ -227,7 +235,9 @@ class ParquetArchive(Shelf):
     def _open(self) -> None:
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            recover(self._tail_path, _unsound, _refill, check="integrity_check")
+            self.bereft = recover(
+                self._tail_path, _unsound, _refill, check="integrity_check"
+            )
             writer = sqlite3.connect(
                 self._tail_path, timeout=30.0, check_same_thread=False
             )

@@ -38,7 +38,7 @@ _DAY_MS = 86_400_000
 
 
 def run(folder: Path, *, seed: int = 1, quick: bool = False) -> rig.Outcome:
-    """Damage 200 copies of a service's files (40 if quick)."""
+    """Damage 200 copies of a service's files (30 if quick)."""
     outcome = rig.Outcome("damage", seed)
     pattern = _pattern(folder)
     baseline = _start(_copy(pattern, folder / "untouched"))
@@ -47,7 +47,7 @@ def run(folder: Path, *, seed: int = 1, quick: bool = False) -> rig.Outcome:
         kept=baseline.well and not baseline.missing,
     )
     found: dict[str, int] = {}
-    for number in range(40 if quick else 200):
+    for number in range(30 if quick else 200):
         rng = random.Random(seed * 100_000 + number)  # noqa: S311  not for secrets
         files = _copy(pattern, folder / "damaged")
         target = _targets(files)[number % len(_targets(files))]

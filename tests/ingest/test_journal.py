@@ -311,3 +311,22 @@ def test_a_log_that_lost_its_end_is_no_older_state(tmp_path: Path) -> None:
 
     assert 0 < received < 200
     assert list(tmp_path.glob("j.sqlite.corrupt-*"))
+
+
+def test_a_consumer_may_read_again_what_is_kept(tmp_path: Path) -> None:
+    """For an archive that has lost its newest; the law holds, and counts both."""
+    journal = Journal(tmp_path / "j.sqlite")
+    position = journal.append(some(10))
+    journal.advance(position, Tally({"stored": 10}), memory={"checks": b"x"})
+    journal.append(some(5))
+    again = journal.rewind()
+    batch = journal.read(journal.position())
+    counts = journal.counts()
+
+    assert again == 10
+    assert batch is not None
+    assert batch.messages == some(10) + some(5)
+    assert counts.balanced
+    assert (counts.received, counts.stored, counts.in_flight) == (25, 10, 15)
+    assert journal.recall("checks") is None
+    journal.close()

@@ -1,4 +1,7 @@
-"""History from files: wide CSV and Parquet, a row per time, a column per point.
+"""History from files: CSV and Parquet, wide or long.
+
+Wide is a row per time and a column per point; long is a row per value, with
+what it is beside it, as historians export.
 
 A file enters where a message does, ahead of the checks, so that a replay runs
 the lines that the service runs. What a file cannot be read for is an
@@ -11,7 +14,7 @@ from __future__ import annotations
 import csv
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +24,7 @@ from numpy.typing import NDArray
 from ingest.intake import backfill
 from ingest.journal import Tally
 from ingest.payload import UnreadableError, milliseconds, value
-from ingest.reading import Reading, Readings, Source
+from ingest.reading import DEVICE_FLAGS, FLAG_CODE, Reading, Readings, Source
 from twin.points import nearest
 
 if TYPE_CHECKING:
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
     from ingest.archive import Archive
 
 _TIME_NAMES = ("time", "timestamp", "datetime", "ts", "date", "zeit")
+# A long file's columns: what a value is, and the value.
+_NAMES = ("topic", "tag", "tagname", "name", "signal", "series", "metric", "point")
+_VALUES = ("value", "val", "wert")
 _MISSING = frozenset({"", "nan", "na", "n/a", "null", "none", "-", "--"})
 _EXAMPLES = 10
 _NO_TIME = np.iinfo(np.int64).min
@@ -117,6 +123,28 @@ class History:
         return tally
 
 
+@dataclass(frozen=True)
+class LongHistory(History):
+    """The readings of a long file; ``columns`` only says which points it has."""
+
+    keys: tuple[tuple[str, str], ...] = ()
+    series: NDArray[np.int32] = field(default_factory=lambda: np.empty(0, np.int32))
+    values: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    flags: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
+
+    def parts(self, rows: int = 100_000) -> Iterator[Readings]:
+        """Yield the readings, some rows at a time."""
+        for first in range(0, len(self.times), rows):
+            some = slice(first, first + rows)
+            yield Readings(
+                self.keys,
+                self.series[some],
+                self.times[some],
+                self.values[some],
+                self.flags[some],
+            )
+
+
 def read(
     path: Path,
     sources: Sequence[Source],
@@ -125,7 +153,13 @@ def read(
     zone: str = "UTC",
     partial: bool = False,
 ) -> History:
-    """Read a wide file.
+    """Read a file.
+
+    It is long when it has a column of values and one that names what each of
+    them is: ``unit`` and ``point`` for values in the vocabulary's own units, as
+    an archive has them, with their ``flag`` if there is such a column; or
+    ``topic``, ``tag``, ``name`` and the like, for values as the plant says
+    them. Otherwise it is wide.
 
     Parameters
     ----------
@@ -133,7 +167,10 @@ def read(
         ``.csv`` (comma, semicolon or tab; with a header) or ``.parquet``.
     sources : sequence of Source
         Which column is which point: ``pointer`` is the column's name, with
-        or without a leading ``/``. Sources of several units may be given.
+        or without a leading ``/``. In a long file a name is that too, or the
+        topic, both with a ``/`` or a ``.`` between them, or the unit and the
+        point in this way, if it is that of one source only. Sources of several
+        units may be given.
     time_column : str
         The column of times: ISO 8601, or a count since 1970. Empty takes the
         sources' ``time_pointer``, else a column called ``time`` or the like.
@@ -163,7 +200,8 @@ def read(
     else:
         header, columns, lines, rejected, examples = _csv(path)
     when = _time_name(path, header, sources, time_column)
-    chosen = _choose(path, header, sources, partial=partial)
+    named = _long(header, columns, sources)
+    chosen = _choose(path, header, sources, partial=partial) if named is None else []
     if not lines.size:
         raise InputError(
             path,
@@ -174,6 +212,10 @@ def read(
     notes = _Notes(rejected, examples)
     times = _times(columns[header.index(when)], zone, lines, notes, when)
     known = times != _NO_TIME
+    if named is not None:
+        return _long_history(
+            path, header, columns, lines, notes, times, named, sources, partial=partial
+        )
     order = np.flatnonzero(known)[np.argsort(times[known], kind="stable")]
     cells = tuple(
         (
@@ -329,6 +371,125 @@ def _choose(
             remedy=f'Did you mean "{near}"?' if near else "Correct the mapping.",
         )
     return chosen
+
+
+def _named(header: Sequence[str], names: Sequence[str]) -> str:
+    """Return the column that has one of some names, in whatever case."""
+    lower = {name.lower(): name for name in reversed(header)}
+    return next((lower[name] for name in names if name in lower), "")
+
+
+@dataclass(frozen=True)
+class _Names:
+    """What each row of a long file is: a code, and the source of each code."""
+
+    codes: NDArray[np.intp]
+    found: tuple[str, ...]
+    sources: tuple[Source | None, ...]
+
+
+def _long(
+    header: list[str], columns: Sequence[Any], sources: Sequence[Source]
+) -> _Names | None:
+    """Return how a long file names its values, None if the file is wide."""
+    import pandas as pd
+
+    name, point = _named(header, _NAMES), _named(header, ("point",))
+    unit = _named(header, ("unit",))
+    if not name or not _named(header, _VALUES):
+        return None
+    ours = bool(unit and point)
+    text = pd.Series(columns[header.index(point if ours else name)]).astype(str)
+    text = text.str.strip().reset_index(drop=True)
+    if ours:
+        units = pd.Series(columns[header.index(unit)]).astype(str).str.strip()
+        text = units.reset_index(drop=True) + "." + text
+    codes, found = pd.factorize(text)
+    known = _by_name(sources, ours=ours)
+    meant = tuple(known.get(each) for each in found)
+    pointers = {_plain(source.pointer) for source in sources} & set(header)
+    if pointers and not any(meant):
+        return None  # a wide file that has such columns as well
+    return _Names(codes, tuple(map(str, found)), meant)
+
+
+def _by_name(sources: Sequence[Source], *, ours: bool) -> dict[str, Source]:
+    """Return the source that each name means; a name of two means none."""
+    known: dict[str, Source | None] = {}
+    for source in sources:
+        names = {f"{source.unit}.{source.point}"}
+        if ours:
+            # Already in the vocabulary's unit, as an archive has it.
+            source = replace(source, scale=1.0, offset=0.0, decimal=".")
+        else:
+            pointer = _plain(source.pointer)
+            names |= {f"{source.unit}/{source.point}", source.point, source.pointer}
+            names |= {pointer, source.topic if not pointer else ""}
+            names |= {f"{source.topic}{sign}{pointer}" for sign in "/."}
+        for name in names - {""}:
+            known[name] = None if name in known else source
+    return {name: source for name, source in known.items() if source is not None}
+
+
+def _long_history(
+    path: Path,
+    header: list[str],
+    columns: Sequence[Any],
+    lines: NDArray[np.int64],
+    notes: _Notes,
+    times: NDArray[np.int64],
+    named: _Names,
+    sources: Sequence[Source],
+    *,
+    partial: bool,
+) -> LongHistory:
+    import pandas as pd
+
+    there = {(s.unit, s.point): s for s in named.sources if s is not None}
+    lacking = [s for s in sources if (s.unit, s.point) not in there]
+    if lacking and (not partial or not there):
+        wanted = lacking[0].topic if not lacking[0].pointer else lacking[0].pointer
+        near = nearest(_plain(wanted), named.found)
+        raise InputError(
+            path,
+            found=f"no value called {_listed([_plain(wanted)])}",
+            right=f"there are {_listed(named.found)}",
+            remedy=f'Did you mean "{near}"?' if near else "Correct the mapping.",
+        )
+    numbers = pd.Series(columns[header.index(_named(header, _VALUES))])
+    numbers = numbers.reset_index(drop=True)
+    keys = tuple(there)
+    series = np.full(len(times), -1, np.int32)
+    values = np.full(len(times), np.nan)
+    known = times != _NO_TIME
+    for code, source in enumerate(named.sources):
+        if source is None:
+            continue
+        rows = np.flatnonzero(named.codes == code)
+        series[rows] = keys.index((source.unit, source.point))
+        values[rows] = _cells(numbers[rows], source, lines[rows], known[rows], notes)
+    marks = np.zeros(len(times), np.uint8)
+    flag = _named(header, ("flag",))
+    if flag:
+        # What the device said of it stays; what we said is said again.
+        said = pd.Series(columns[header.index(flag)]).astype(str).str.strip()
+        for each in DEVICE_FLAGS:
+            marks[said.to_numpy() == each.value] = FLAG_CODE[each.value]
+    rows = np.flatnonzero(known & (series >= 0) & ~np.isnan(values))
+    rows = rows[np.argsort(times[rows], kind="stable")]
+    return LongHistory(
+        path=path,
+        rows=len(lines),
+        times=times[rows],
+        columns=tuple((source, np.empty(0)) for source in there.values()),
+        rejected=notes.rejected,
+        examples=tuple(notes.examples),
+        missing=tuple(_plain(s.pointer) or s.topic for s in lacking),
+        keys=keys,
+        series=series[rows],
+        values=values[rows],
+        flags=marks[rows],
+    )
 
 
 def _times(

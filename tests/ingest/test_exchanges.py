@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -161,14 +161,14 @@ def test_what_was_written_is_asked_for_again_as_documented(name: str) -> None:
 
 def test_another_request_than_recorded_is_noticed() -> None:
     """The control: one wrong letter in the token, and the record says so."""
-    with (
-        pytest.raises(AssertionError, match="Token T1ken"),
-        recorded("v2-unauthorized") as server,
-    ):
+    with ExitStack() as stack:
+        server = stack.enter_context(recorded("v2-unauthorized"))
         archive = opened(server.url, token="T1ken")  # noqa: S106
         with pytest.raises(ArchiveUnavailableError):
             archive.write(READINGS)
         archive.close()
+        with pytest.raises(AssertionError, match="Token T1ken"):
+            stack.close()
 
 
 @pytest.mark.parametrize("name", ["v2-conflict", "v3-conflict"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -214,3 +215,102 @@ def test_no_file_raises_anything_else(
     tally = history.into(archive, NOW)
 
     assert tally.verdicts.get("stored", 0) >= 3
+
+
+LONG_HEAD = "timestamp;TagName;Value"
+
+
+def long_rows(decimal: str = ",") -> list[str]:
+    """Return the wide rows as a historian would export them."""
+    found = []
+    for row in ROWS:
+        time, *cells = row.split(",")
+        found += [
+            f"{time};{name};{cell.replace('.', decimal)}"
+            for name, cell in zip(("kW", "T out", "T air"), cells, strict=True)
+        ]
+    return found
+
+
+def test_long_gives_what_wide_gives(tmp_path: Path) -> None:
+    """In any order of its rows, with the decimal mark of the plant."""
+    comma = [replace(source, decimal=",") for source in SOURCES]
+    wide, _ = frames(write(tmp_path / "a.csv", HEAD, *ROWS))
+    rows = long_rows()
+    random.Random(4).shuffle(rows)  # noqa: S311  not for secrets
+    archive = open_archive("memory")
+    history = read(write(tmp_path / "b.csv", LONG_HEAD, *rows), comma)
+    tally = history.into(archive, NOW)
+
+    assert tally.verdicts == {"stored": 600}
+    assert history.rows == 600
+    assert history.missing == ()
+    for unit, frame in wide.items():
+        pd.testing.assert_frame_equal(archive.frame(unit, *EVER), frame)
+
+
+def test_a_long_file_names_values_by_tag_topic_or_both(tmp_path: Path) -> None:
+    """Whatever tells one source from the others; strangers are passed over."""
+    sources = [
+        Source(topic="plant/hp1", unit="hp1", point="cop", pointer="/v/cop"),
+        Source(topic="plant/hp2", unit="hp2", point="cop", pointer="/v/cop"),
+        Source(topic="air", unit="site", point="outdoor_temp_degc", scale=2.0),
+    ]
+    rows = [
+        "2024-01-01T00:00:00Z,plant/hp1/v/cop,3.5",
+        "2024-01-01T00:00:00Z,hp2.cop,4.5",
+        "2024-01-01T00:00:00Z,air,5",
+        "2024-01-01T00:00:00Z,stranger,1",
+        "2024-01-01T00:00:00Z,v/cop,9",
+    ]
+    history = read(write(tmp_path / "a.csv", "time,topic,value", *rows), sources)
+
+    assert [(r.unit, r.value) for r in history] == [
+        ("hp1", 3.5),
+        ("hp2", 4.5),
+        ("site", 10.0),
+    ]
+
+
+def test_what_an_archive_exports_is_read_in_its_own_units(tmp_path: Path) -> None:
+    """As it is: no scale; the device's flag stays, our own are given anew."""
+    table = pd.DataFrame(
+        {
+            "time": pd.to_datetime(["2024-01-01T00:00Z"] * 3 + [None]),
+            "unit": ["hp1", "hp1", "site", "site"],
+            "point": [source.point for source in SOURCES] + ["outdoor_temp_degc"],
+            "value": [4000.0, 47.0, float("nan"), 3.0],
+            "flag": ["quality", "stuck", "", ""],
+        }
+    )
+    path = tmp_path / "a.parquet"
+    table.to_parquet(path)
+    history = read(path, SOURCES)
+
+    assert [(r.point, r.value, r.flag) for r in history] == [
+        ("compressor_power_w", 4000.0, "quality"),
+        ("sink_outlet_temp_degc", 47.0, ""),
+    ]
+    assert history.rejected == {"unreadable time": 1}
+
+
+def test_a_long_file_with_other_names_says_which(tmp_path: Path) -> None:
+    """With the nearest one, as a wide file does."""
+    path = write(tmp_path / "a.csv", "time,tag,value", "2024-01-01T00:00:00Z,T oot,1")
+    with pytest.raises(InputError, match='no value called "kW"'):
+        read(path, SOURCES)
+    with pytest.raises(InputError, match='Did you mean "T oot"'):
+        read(path, SOURCES[1:2])
+    history = read(
+        write(tmp_path / "b.csv", "time,tag,value", "2024-01-01T00:00:00Z,T out,1"),
+        SOURCES,
+        partial=True,
+    )
+    assert history.missing == ("kW", "T air")
+
+
+def test_a_wide_file_may_have_such_columns_too(tmp_path: Path) -> None:
+    """A mapped column decides when no row is called like a point of ours."""
+    source = Source(topic="-", unit="hp1", point="cop", pointer="/value")
+    path = write(tmp_path / "a.csv", "time,name,value", "2024-01-01T00:00:00Z,x,3.5")
+    assert [r.value for r in read(path, [source])] == [3.5]

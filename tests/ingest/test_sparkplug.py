@@ -238,8 +238,44 @@ def test_data_after_an_overtaken_birth_is_a_sign_of_life(
     tell(host, node, node.will(), node.births()[0])
     assert ("site", "it_power_w") in host.stale()
     late = edge.payload([edge.metric(5.0, name="IT")], time_ms=T0, seq=1)
-    tell(host, node, (node.topic("NDATA"), late), later_ms=1500)
+    tell(host, node, (node.topic("NDATA"), late), later_ms=500)
+    assert ("site", "it_power_w") in host.stale()  # it was on its way
+    tell(host, node, (node.topic("NDATA"), late), later_ms=1000)
     assert ("site", "it_power_w") not in host.stale()
+
+
+def test_the_will_of_a_session_not_heard_of_yet_counts(
+    host: Host, node: edge.Edge
+) -> None:
+    """Its birth is on the way, and has ended already when it comes."""
+    tell(host, node, *node.births())
+    node.restart()
+    tell(host, node, node.will(), later_ms=5000)
+    assert len(host.stale()) == 2
+    tell(host, node, node.births()[0], later_ms=100)
+    assert len(host.stale()) == 2
+    assert host.rebirths()
+
+
+def test_no_alias_is_not_alias_nought(host: Host, node: edge.Edge) -> None:
+    """Both are nought to whoever does not look twice."""
+    birth = edge.metric(60.0, name="T/out", alias=0)
+    content = edge.payload([birth], time_ms=T0, seq=1)
+    host.read(node.topic("DBIRTH"), content, T0)
+    for alias, found in ((0, []), (None, ["unknown alias"])):
+        content = edge.payload([edge.metric(61.0, alias=alias)], time_ms=T0, seq=2)
+        assert reasons(host.read(node.topic("DDATA"), content, T0)) == found
+
+
+def test_a_devices_birth_that_is_lost_is_a_gap(host: Host, node: edge.Edge) -> None:
+    """The count begins with the node's own birth."""
+    tell(host, node, node.births()[0])
+    content = edge.payload([edge.metric(60.0, name="T/out")], time_ms=T0, seq=2)
+    tell(host, node, (node.topic("DDATA"), content))
+    assert host.awaiting() == {}
+    content = edge.payload([edge.metric(60.0, name="T/out")], time_ms=T0, seq=3)
+    tell(host, node, (node.topic("DDATA"), content), later_ms=2500)
+    assert "did not arrive" in host.problem(asking=False)
 
 
 def test_a_device_dies_alone(host: Host, node: edge.Edge) -> None:
@@ -303,6 +339,7 @@ def test_history_keeps_its_own_time_or_is_none(host: Host, node: edge.Edge) -> N
         (edge.whole(2, 1) + edge.block(17, b""), "not a number"),
         (edge.whole(2, 1) + edge.block(18, b"\x0a\x00"), "not a number"),
         (edge.whole(2, 1), "null"),
+        (edge.whole(2, 1) + edge.whole(7, 1) + edge.double(13, 5.0), "null"),
         (edge.metric(5.0, alias=9), "unknown alias"),
         (edge.double(13, 5.0), "unknown alias"),
         (edge.block(1, b"\xff") + edge.double(13, 5.0), "no known point"),

@@ -344,7 +344,9 @@ def test_whoever_reads_sees_a_month_whole_while_it_is_put_together(
     busy.start()
     steady = gaps = 0
     try:
-        for _ in range(12):
+        for _ in range(500):
+            if steady >= 12 and gaps:
+                break
             # The control: one listing, and what is not there is passed over.
             found = [path for path in sorted(days) if path.exists()]
             naive = sum(path.exists() for path in found)

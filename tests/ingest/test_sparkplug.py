@@ -300,6 +300,17 @@ def test_a_device_born_before_its_node_stays_born(host: Host, node: edge.Edge) -
     assert host.awaiting() == {}
 
 
+def test_a_device_heard_of_before_its_node_has_its_node_asked(
+    host: Host, node: edge.Edge
+) -> None:
+    """Whose session it belongs to is known from the node's birth only."""
+    first, second = node.births()
+    tell(host, node, second)
+    assert list(host.awaiting()) == ["dc/gw"]
+    tell(host, node, first)
+    assert host.awaiting() == {}
+
+
 def test_a_births_device_is_unknown_until_it_is_born_again(
     host: Host, node: edge.Edge
 ) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import servers
+from campaigns import broker as campaign
 
 from ingest.broker import BrokerError, Connection, Delivery, Publisher, Subscriber
 
@@ -437,3 +438,18 @@ def test_what_an_access_list_throws_away_is_refused_in_mqtt_5(tmp_path: Path) ->
                 publisher.publish("plant/1", "1")
         with Publisher(replace(here, protocol="3.1.1")) as publisher:
             publisher.publish("plant/1", "1")
+
+
+def test_a_broker_that_is_killed_five_times_loses_nothing_of_ours(
+    tmp_path: Path,
+) -> None:
+    """Under traffic, with signal 9; each time we are back within 30 s."""
+    campaign.whole(tmp_path, quick=True).held()
+
+
+def test_a_session_that_the_broker_forgets_loses(tmp_path: Path) -> None:
+    """The control: were it to lose nothing, the campaign would be blind."""
+    outcome = campaign.control(tmp_path, quick=True)
+
+    assert outcome.faults
+    assert outcome.lost

@@ -1,0 +1,88 @@
+"""Campaigns over seeds: told as they go, written down, and taken up again.
+
+What a seed gave is a line of JSON in a file, written when the seed is through.
+``--resume FILE`` reads the lines that are there and does only what is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+_CALIBRATION = Path(__file__).resolve().parents[1] / "calibration"
+if str(_CALIBRATION) not in sys.path:
+    sys.path.insert(0, str(_CALIBRATION))
+
+Row = Mapping[str, Any]
+
+
+def say(text: str) -> None:
+    """Tell how far it is, where it disturbs no figure."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def arguments(name: str, about: str | None, seeds: int) -> argparse.ArgumentParser:
+    """Return the options that every campaign over seeds has."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m tests.campaigns.{name}",
+        description=(about or "").split("\n")[0],
+    )
+    parser.add_argument("--seed", type=int, default=1, help="the first")
+    parser.add_argument("--seeds", type=int, default=seeds, help="how many")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
+    parser.add_argument("--resume", type=Path, help="file of JSON lines to go on with")
+    return parser
+
+
+def collect(
+    cases: Iterable[tuple[str, Callable[[], Row]]], resume: Path | None
+) -> list[Row]:
+    """Return what each case gave, from the file where it is already there."""
+    known: dict[str, Row] = {}
+    if resume is not None and resume.exists():
+        for line in resume.read_text().splitlines():
+            row = json.loads(line)
+            known[row["case"]] = row
+    rows = []
+    for case, run in cases:
+        if case not in known:
+            began = time.monotonic()
+            known[case] = {"case": case, **run()}
+            say(f"{case}: {_short(known[case])}, {time.monotonic() - began:.0f} s")
+            if resume is not None:
+                with resume.open("a") as file:
+                    file.write(json.dumps(known[case]) + "\n")
+        rows.append(known[case])
+    return rows
+
+
+def _short(row: Row) -> str:
+    return ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in row.items()
+        if name != "case" and not isinstance(value, list | dict)
+    )
+
+
+def end(
+    figures: Mapping[str, Any], promises: Mapping[str, bool], *, as_json: bool
+) -> None:
+    """Print figures and promises; end with 1 where one of them is broken."""
+    broken = [name for name, kept in promises.items() if not kept]
+    if as_json:
+        text = json.dumps({**figures, "broken": broken}, indent=1)
+    else:
+        lines = [f"{name:<32} {value}" for name, value in figures.items()]
+        lines += [
+            f"{'kept' if kept else 'BROKEN':<8}{name}"
+            for name, kept in promises.items()
+        ]
+        text = "\n".join(lines)
+    sys.stdout.write(text + "\n")
+    sys.exit(1 if broken else 0)

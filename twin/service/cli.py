@@ -350,6 +350,83 @@ def restore(
 
 
 @app.command()
+def publish(
+    data: Annotated[Path, typer.Argument(help="A wide CSV or Parquet file.")],
+    config: ConfigFile = DEFAULT_CONFIG,
+    speed: Annotated[
+        float, typer.Option(min=1e-3, help="How much faster than it happened.")
+    ] = 1.0,
+    fast: Annotated[
+        bool, typer.Option("--as-fast-as-possible", help="Without any waiting.")
+    ] = False,
+    start: Annotated[str, typer.Option("--from", help="ISO 8601, UTC.")] = "",
+    end: Annotated[str, typer.Option("--to", help="ISO 8601, UTC.")] = "",
+    now: Annotated[
+        bool, typer.Option("--now", help="Move the times so that it ends now.")
+    ] = False,
+    zone: Annotated[
+        str, typer.Option(help="Of times in a file that do not say theirs.")
+    ] = "UTC",
+    to_plant_topics_of: Annotated[
+        str,
+        typer.Option(
+            metavar="HOST",
+            help="The broker's host once more, if it is another machine: who reads "
+            "the plant's topics there takes the file for the plant.",
+        ),
+    ] = "",
+    json: Json = False,
+) -> None:
+    """Play a file to the broker, each row as the plant would publish it.
+
+    Ends with how many messages the broker has acknowledged. In MQTT 3.1.1 it
+    acknowledges even what its access list throws away; with protocol = "5" in
+    [mqtt] it refuses that, and so does this. Exit code 69: no broker takes it.
+    """
+    from datetime import UTC, datetime
+
+    from ingest.broker import BrokerError
+    from ingest.files import InputError
+    from twin.service import publish as publishing
+
+    wired = load_config(config)
+    try:
+        publishing.guard(wired.mqtt, to_plant_topics_of)
+        traffic = publishing.read(
+            data,
+            wired.sources,
+            zone=zone,
+            start=moment(start, "--from"),
+            stop=moment(end, "--to"),
+        )
+    except (InputError, publishing.PublishError) as error:
+        stop(USAGE, f"hptwin publish: {error}")
+    for line in publishing.remarks(traffic):
+        note(line)
+    rate = float("inf") if fast else speed
+    shift_ms = publishing.shift_to(traffic, datetime.now(UTC), rate) if now else 0
+    seen = publishing.Reporter(traffic.rows, note)
+    code, why = FINE, ""
+    try:
+        publishing.play(
+            traffic,
+            publishing.identity(wired.mqtt),
+            speed=rate,
+            shift_ms=shift_ms,
+            progress=seen,
+        )
+    except KeyboardInterrupt:
+        code, why = INTERRUPTED, "interrupted"
+    except BrokerError as error:
+        code, why = UNREACHABLE, f"hptwin publish: {error}"
+    if json:
+        out_json(seen.to_dict())
+    else:
+        out(seen.line())
+    stop(code, why)
+
+
+@app.command()
 def simulate(
     name: Annotated[str, typer.Argument(help="demo, healthy or creep.")] = "demo",
     out_dir: Annotated[

@@ -861,6 +861,7 @@ def _mqtt(table: _Table, base: Path, warn: Callable[..., None]) -> Connection:
         cert_file=tls.path("cert_file", base),
         key_file=key,
         allow_plaintext=table.flag("allow_plaintext"),
+        silence_s=table.amount("silence", "s", 900.0, low=0.0, example="15 min") or 0.0,
     )
     tls.finish()
     table.finish()
@@ -937,7 +938,7 @@ _SETTABLE: Mapping[str, tuple[str, ...]] = {
     "site": ("name", "timezone"),
     "mqtt": (
         "host", "port", "client_id", "username", "password_file", "password_env",
-        "allow_plaintext", "protocol", "rebirth",
+        "allow_plaintext", "protocol", "rebirth", "silence",
     ),
     "archive": (
         "kind", "path", "url", "database", "org", "username", "secret_file",

@@ -171,30 +171,37 @@ class ParquetArchive(Shelf):
             with self._writer:
                 for unit, day, block in blocks:
                     self._insert(unit, day, block)
+        try:
+            with self._lock:
+                self._keep_house(
+                    [(unit, day, len(block)) for unit, day, block in blocks]
+                )
+        except (OSError, sqlite3.Error, ArchiveError) as error:
+            # What was written is durable, and stays where it is until later.
+            _log.error("%s: not tidied up: %s", self.directory, error)
+        return ()
+
+    def _keep_house(self, written: Sequence[tuple[str, int, int]]) -> None:
+        """Join, seal and put together what has become ready for it."""
+        if self._writer is None:
+            return  # closed meanwhile; the next one who opens it goes on
         new_day = False
-        for unit, day, block in blocks:
+        for unit, day, readings in written:
             known = self._newest.get(unit)
             if known is None or day > known:
                 new_day = new_day or known is not None
                 self._newest[unit] = day
-            count = self._small[unit, day]
-            if len(block) < _BIG:
-                count.batches += 1
-                count.readings += len(block)
-        self._in_tail += len(readings)
-        try:
-            with self._lock:
-                for unit, day, _ in blocks:
-                    if self._small[unit, day].many:
-                        self._join(unit, day)
-                if new_day or self._in_tail > self._seal_after:
-                    self._seal(every=False)
-                if new_day:
-                    self._tidy()
-        except (OSError, sqlite3.Error) as error:
-            # What was written is durable, and stays where it is until later.
-            _log.error("%s: not tidied up: %s", self.directory, error)
-        return ()
+            small = self._small[unit, day]
+            if readings < _BIG:
+                small.batches += 1
+                small.readings += readings
+            self._in_tail += readings
+            if small.many:
+                self._join(unit, day)
+        if new_day or self._in_tail > self._seal_after:
+            self._seal(every=False)
+        if new_day:
+            self._tidy()
 
     def seal(self) -> None:
         """Move everything from the tail into the files, unfinished days too."""

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import random
+import sqlite3
 import struct
 import subprocess
 import sys
@@ -535,8 +536,6 @@ def test_there_is_one_writer_and_any_number_of_readers(tmp_path: Path) -> None:
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     """A downgrade must not misread what it does not know."""
-    import sqlite3
-
     ParquetArchive(tmp_path).close()
     connection = sqlite3.connect(tmp_path / "tail.sqlite")
     connection.execute("PRAGMA user_version=99")
@@ -594,3 +593,22 @@ def test_a_wrong_setting_is_named(
     """Before anything is written anywhere."""
     with pytest.raises(ArchiveError, match=text):
         open_archive(kind, **settings)
+
+
+def test_what_is_durable_is_not_refused_for_want_of_tidiness(tmp_path: Path) -> None:
+    """A batch that cannot be joined costs a log line, and no write is repeated."""
+    archive = ParquetArchive(tmp_path)
+    readings = [Reading("hp1", POINTS[0], T0_MS + n * 1000, 20.0) for n in range(520)]
+    for reading in readings[:500]:
+        archive.write([reading])
+    broken = sqlite3.connect(tmp_path / "tail.sqlite")
+    with broken:
+        broken.execute("UPDATE batch SET checksum = checksum + 1 WHERE id = 1")
+    for reading in readings[500:520]:
+        assert archive.write([reading]) == ()
+    (number,) = broken.execute("SELECT COUNT(*) FROM batch").fetchone()
+    broken.close()
+    assert number == 520
+    with pytest.raises(ArchiveError, match="batch 1 of hp1 is damaged"):
+        archive.frame("hp1", *EVER)
+    archive.close()

@@ -104,6 +104,15 @@ class Problem:
             columns.append(np.where(np.isfinite(column), column, 0.0))
         return np.stack(columns, axis=-1) if columns else np.zeros((*base.shape, 0))
 
+    def doubt(self, pump: HeatPump) -> None:
+        """Let each output's deviation hold how far this machine misses it."""
+        rest = np.where(self.use, self.y - self.predict(pump), np.nan)
+        for k in range(len(self.outputs)):
+            good = rest[np.isfinite(rest[:, k]), k]
+            if len(good):
+                missed = 1.4826 * np.median(np.abs(good))
+                self.sigma[k] = np.hypot(self.sigma[k], missed)
+
     def whitened(self, raw: Matrix) -> Matrix:
         """Return derivatives of the residuals that count: residuals x columns."""
         return np.asarray((raw / self.sigma[None, :, None])[self.use])

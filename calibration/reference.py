@@ -153,7 +153,7 @@ def fit_reference(
             lacking=str(lost),
         )
     used = thin(chosen, most_rows)
-    pump = _start(pump, used, outputs)
+    pump = _at_usual_flows(_start(pump, used, outputs), conditions(used, model), given)
     sigma = {name: OUTPUTS[name].noise for name in outputs}
     if "compressor_power_w" in sigma and given != "compressor_speed_hz":
         # The imposed heat is noisy as well, the more the smaller its difference.
@@ -202,14 +202,20 @@ def fit_reference(
             fixed[names[k]] = (
                 f"not identifiable: its uncertainty stays at {ratio:.0%} of the prior"
             )
-        if not free or (answer is not None and not dropped):
+        if not free:
             break
         moves = _coordinates(pump, free)
-        # Few windows tell the many where to begin.
-        begin = None if rough is None else minimise(rough, moves, ALIKE).x
+        if answer is not None:
+            begin = answer.x[kept]
+        else:
+            # Few windows tell the many where to begin.
+            begin = None if rough is None else minimise(rough, moves, ALIKE).x
         answer = minimise(problem, moves, ALIKE, start=begin)
         base = moves.build(answer.x)
         unsolved = problem.hold(base)
+        # What this physics cannot follow must not bend what it can: the second
+        # time an output counts by what it was missed by as well.
+        problem.doubt(base)
         names = free
     if answer is None or not free:
         return refuse(
@@ -312,6 +318,28 @@ def _start(pump: HeatPump, used: pd.DataFrame, outputs: Sequence[str]) -> HeatPu
         if 0.2 < seen < 25.0:
             changes["subcooling_k"] = seen
     return pump.replace(**changes) if changes else pump
+
+
+def _at_usual_flows(pump: HeatPump, asked: pd.DataFrame, given: str) -> HeatPump:
+    """Let the conductances belong to the flows of the period, not to a nameplate's.
+
+    It is the same machine, but what its conductances are, and what share of them
+    dirt takes, is then said of the loads at which it runs.
+    """
+    names = ("refrigerant_flow_kg_s", "evaporator_ua_w_k", "condenser_ua_w_k")
+    found = pump.answer(pump.question(asked, given), names)[0]
+    solved = np.isfinite(found).all(axis=1)
+    if not solved.any():
+        return pump
+    answer = np.median(found[solved], axis=0)
+    source, sink = asked["source_flow_kg_s"].median(), asked["sink_flow_kg_s"].median()
+    return pump.replace(
+        source_flow_rated_kg_s=float(source),
+        sink_flow_rated_kg_s=float(sink),
+        refrigerant_flow_rated_kg_s=float(answer[0]),
+        evaporator_ua_w_k=float(answer[1]),
+        condenser_ua_w_k=float(answer[2]),
+    )
 
 
 def _candidates(given: str, outputs: Sequence[str]) -> list[str]:

@@ -76,6 +76,7 @@ PARAMETERS_OF: Mapping[Component, tuple[str, ...]] = MappingProxyType(
             "isentropic_cross_slope",
             "volumetric_efficiency",
             "volumetric_pressure_slope",
+            "volumetric_leak",
             "swept_flow_m3_s",
             "motor_efficiency",
             "heat_loss_ratio",

@@ -88,11 +88,12 @@ PARAMETERS: tuple[str, ...] = (
     "refrigerant_flow_rated_kg_s",
     "desuperheater_ua_w_k",
     "subcooler_ua_w_k",
+    "volumetric_leak",
 )
 (
     UA_E, UA_C, N_WE, N_WC, E0, E1, E2, E3, E4, E5, AV0, AV1, VD0, ETA_EM, F_Q, SH, SC,
     RF_E, RF_C, PHI_E, PHI_C, N_RE, N_RC, R_SH, R_DS, R_SC, M_S0, M_K0, M_R0,
-    UA_DS, UA_SUB,
+    UA_DS, UA_SUB, LEAK,
 ) = range(len(PARAMETERS))  # fmt: skip
 
 # The inputs of a row.
@@ -154,6 +155,8 @@ _LEAST_RATIO = 1.05
 _TIGHTEST = -690.0
 # Share of its rated flow below which a liquid stands: what leaks past a valve.
 _DEAD = 0.005
+# Share of what a compressor sweeps that leaks at most: below, it pumps nothing.
+_MOST_LEAK = 0.98
 _MAX_STEPS = 40
 _CRITICAL_MARGIN = CRITICAL_MARGIN_K
 
@@ -298,8 +301,8 @@ def _clip(x, low, high):  # type: ignore[no-untyped-def]
 
 
 @compiled
-def _speed_for_sink_heat(heat, k, dh13, dhs, base, e3, e4, p, start):  # type: ignore[no-untyped-def]
-    # Sink heat = k n (h1 - h3 + (1 - f) dhs / eta(n)), k n the refrigerant flow.
+def _speed_for_sink_heat(heat, k, leak, dh13, dhs, base, e3, e4, p, start):  # type: ignore[no-untyped-def]
+    # Sink heat = (k n - leak) (h1 - h3 + (1 - f) dhs / eta(n)).
     n = start
     loss = 1.0 - p[F_Q]
     for _ in range(60):
@@ -310,8 +313,9 @@ def _speed_for_sink_heat(heat, k, dh13, dhs, base, e3, e4, p, start):  # type: i
             eta = _clip(eta, 0.25, 0.95)
             slope = 0.0
         lift = loss * dhs / eta
-        value = k * n * (dh13 + lift) - heat
-        grad = k * (dh13 + lift) - k * n * lift * slope / eta
+        flow = k * n - leak
+        value = flow * (dh13 + lift) - heat
+        grad = k * (dh13 + lift) - flow * lift * slope / eta
         if grad <= 0.0:
             return np.nan
         step = value / grad
@@ -397,6 +401,8 @@ def evaluate(x, y, u, p, mode, pow_s, pow_k, tables, ref, out):  # type: ignore[
     base = p[E0] + (p[E1] + p[E2] * d3) * d3
     e3 = p[E3] + p[E5] * d3
     k = eta_v * p[VD0] * rho1
+    # What leaks back through gaps does so per time, not per stroke.
+    leak = p[LEAK] * (pi - 1.0) * p[VD0] * rho1
     rounds = 1
     if p[UA_SUB] > 0.0:
         rounds = 40  # its duty and the refrigerant's flow depend on each other
@@ -404,23 +410,24 @@ def evaluate(x, y, u, p, mode, pow_s, pow_k, tables, ref, out):  # type: ignore[
     for _ in range(rounds):
         if mode == 0:
             n = u[4]
-            new = k * n
+            new = max(k * n - leak, (1.0 - _MOST_LEAK) * k * n)
         elif mode == 1:
             new = u[4] / (h1 - h4)
-            n = new / k
+            n = min(new + leak, new / (1.0 - _MOST_LEAK)) / k
         else:
             n = _speed_for_sink_heat(
                 u[4],
                 k,
+                leak,
                 h1 - h4,
                 dhs,
                 base,
                 e3,
                 p[E4],
                 p,
-                u[4] / (k * (h1 - h4 + max(dhs, 0.0) / max(base, 0.25))),
+                u[4] / (k * (h1 - h4 + max(dhs, 0.0) / max(base, 0.25))) + leak / k,
             )
-            new = k * n
+            new = k * n - leak
         moved = abs(new - mr)
         mr = new
         if rounds == 1 or moved <= 1e-14 * mr:
@@ -533,7 +540,7 @@ def evaluate(x, y, u, p, mode, pow_s, pow_k, tables, ref, out):  # type: ignore[
     out[14] = res_e
     out[15] = res_c
     out[16] = eta
-    out[17] = eta_v
+    out[17] = eta_v if leak == 0.0 else mr / (p[VD0] * rho1 * n)
     out[18] = q_dsp
     out[19] = q_sub
     if not (np.isfinite(fe) and np.isfinite(fc)):

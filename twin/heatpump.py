@@ -150,6 +150,9 @@ class Parameters:
         Its change with relative speed, and with both. [1]
     volumetric_efficiency, volumetric_pressure_slope
         Without lift, and what is lost per unit of pressure ratio. [1]
+    volumetric_leak
+        What more is lost per unit of pressure ratio at rated speed, through
+        gaps: of the lower speed it is a larger share. [1]
     swept_flow_m3_s
         Swept volume flow at rated speed. [m3/s]
     motor_efficiency
@@ -204,6 +207,7 @@ class Parameters:
     refrigerant_flow_rated_kg_s: float
     desuperheater_ua_w_k: float = 0.0
     subcooler_ua_w_k: float = 0.0
+    volumetric_leak: float = 0.0
 
     def __post_init__(self) -> None:
         for name in cycle.PARAMETERS:
@@ -264,6 +268,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "refrigerant_flow_rated_kg_s": (_POSITIVE, 1e9),
     "desuperheater_ua_w_k": (0.0, 1e12),
     "subcooler_ua_w_k": (0.0, 1e12),
+    "volumetric_leak": (0.0, 1.0),
 }
 
 

@@ -48,7 +48,10 @@ MEASUREMENT = "telemetry"
 _FLAG = "_flag"
 # The one precision that every version takes for the same.
 _PRECISION = "ms"
+# 3 Core scans no more than 432 files at once, some 72 hours; the others have
+# no such limit, and each question costs them something.
 _SLICE_MS = 48 * 3_600_000
+_LONG_SLICE_MS = 30 * 86_400_000
 _LINES_PER_REQUEST = 5000
 _CHUNK_ROWS = 10_000
 _LONG_MS = 30 * 86_400_000
@@ -127,6 +130,7 @@ class InfluxArchive(Shelf):
         self._writer: Any = self._client.write_api(write_options=SYNCHRONOUS)
         self._lock = threading.Lock()
         self._ready = False
+        self._version = ""
         self._flag_fields: set[str] = set()
 
     def write(self, readings: Readings | Sequence[Reading]) -> Sequence[Refused]:
@@ -188,8 +192,7 @@ class InfluxArchive(Shelf):
             asked by a request to write nothing.
         """
         try:
-            with self._failing():
-                version = str(self._client.version()).removeprefix("v")
+            version = self._known_version().removeprefix("v")
             problems = [*self._lacking(version)]
             if not problems:
                 problems += self._unwritable(write_test_ms)
@@ -268,9 +271,7 @@ class InfluxArchive(Shelf):
 
     def _prepare(self) -> None:
         """See that the server is there and has our database."""
-        with self._failing():
-            version = str(self._client.version())
-        if version.startswith("1."):
+        if self._known_version().startswith("1."):
             names = [row["name"] for row in self._query("SHOW DATABASES", database="")]
             if self.database not in names:
                 self._query(
@@ -282,6 +283,13 @@ class InfluxArchive(Shelf):
             field.removesuffix(_FLAG) for field in self._fields() if _is_flag(field)
         )
         self._ready = True
+
+    def _known_version(self) -> str:
+        """Return what the server says it is, asked once while it answers."""
+        if not self._version:
+            with self._failing():
+                self._version = str(self._client.version())
+        return self._version
 
     def _send(self, body: bytes) -> None:
         with self._failing():
@@ -313,8 +321,11 @@ class InfluxArchive(Shelf):
                 stop_ms = min(stop_ms, ms(span[1]) + 1)
         tables: list[Table] = []
         if names:
-            for first in range(start_ms, stop_ms, _SLICE_MS):
-                last = min(first + _SLICE_MS, stop_ms)
+            length = _SLICE_MS
+            if self._known_version().startswith(("1.", "v2.", "2.")):
+                length = _LONG_SLICE_MS
+            for first in range(start_ms, stop_ms, length):
+                last = min(first + length, stop_ms)
                 tables.append(self._slice(unit, first, last, names, fields))
         return overlay(tables)
 
@@ -419,14 +430,14 @@ class InfluxArchive(Shelf):
         except ApiException as error:
             if error.status in _REFUSED and not query:
                 raise
-            self._ready = False
+            self._ready, self._version = False, ""
             raise ArchiveUnavailableError(
                 f"InfluxDB at {self.url}: {_reason(error)}{_remedy(error.status)}"
             ) from error
         except (HTTPError, OSError) as error:
             if isinstance(error, ArchiveUnavailableError):
                 raise
-            self._ready = False
+            self._ready, self._version = False, ""
             raise ArchiveUnavailableError(
                 f"InfluxDB at {self.url} does not answer: {error}"
             ) from error

@@ -46,6 +46,7 @@ from ingest.journal import (
     Tally,
 )
 from ingest.reading import Readings, Source
+from ingest.sparkplug import TOLD
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -292,8 +293,10 @@ class Intake:
             try:
                 step()
             except Exception as error:  # noqa: BLE001  it would end the thread
-                _log.exception("the intake stumbled and goes on")
-                self._archive_problem = f"{type(error).__name__}: {error}"
+                said = f"{type(error).__name__}: {error}"
+                if said != self._archive_problem:
+                    _log.error("the intake stumbled and goes on", exc_info=error)
+                self._archive_problem = said
                 self._stopping.wait(_FIRST_WAIT_S)
 
     def _to_journal(self) -> None:
@@ -518,7 +521,9 @@ def _tally(
         tally.dead.append(_letter(message, reason, f"{point}: {detail}"))
     for place, rejection in decoded.rejected:
         tally.reading("rejected", rejection.reason)
-        tally.dead.append(_letter(messages[place], rejection.reason, rejection.detail))
+        if rejection.reason != TOLD:
+            letter = _letter(messages[place], rejection.reason, rejection.detail)
+            tally.dead.append(letter)
     verdict = np.select(
         [stored > 0, repeated > 0, doubted],
         [0, 1, 2],

@@ -27,6 +27,8 @@ from ingest.reading import Flag, Reading, Rejection, Source
 from twin.points import nearest
 
 NAMESPACE = "spBv1.0"
+TOLD = "birth or death"
+"""Reason of a message that carries none of our values, and needs to carry none."""
 # MQTT keeps the order of each topic only, so what is missing may still come. [ms]
 _REORDER_MESSAGES, _REORDER_MS = 10, 2000
 # A will can overtake the birth of the session that it ends. [ms]
@@ -566,7 +568,7 @@ def _remedy(name: str) -> str:
 
 def _told(topic: str, detail: str) -> Rejection:
     """Return that a message told of life and death and of nothing else."""
-    return Rejection(topic, "", "", "birth or death", detail)
+    return Rejection(topic, "", "", TOLD, detail)
 
 
 def _session(content: Any) -> int | None:

@@ -268,6 +268,11 @@ class Intake:
                     f"the broker does not let us read {', '.join(status.refused[:3])}"
                 )
         problems.append(self._decoder.host.problem(asking=self._asking))
+        lag = 0
+        try:
+            lag = self.counts().in_flight
+        except JournalError as error:
+            problems.append(str(error))
         folder = self._journal.path.parent
         for kept in {folder, getattr(self._archive, "directory", folder)}:
             problems += told(kept)
@@ -278,13 +283,13 @@ class Intake:
             connected=status.connected if status is not None else False,
             threads_alive=alive,
             message_age_s=None if last is None else max(0.0, (now_ms - last) / 1e3),
-            lag=self.counts().in_flight,
+            lag=lag,
             late=self._checker.late,
             conflicts=self._checker.conflicts,
             flagged=dict(self._checker.flagged),
             refused_topics=status.refused if status is not None else (),
             overflows=status.overflows if status is not None else 0,
-            problem="; ".join(problem for problem in problems if problem),
+            problem="; ".join(dict.fromkeys(filter(None, problems))),
         )
 
     def _guarded(self, step: Callable[[], None]) -> None:

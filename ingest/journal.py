@@ -526,8 +526,8 @@ class Journal:
             remedy = "(is the disk full, the folder writable?)"
             if is_damage(error, self.path):
                 remedy = (
-                    "; the file is damaged: restart the service, which will keep it "
-                    "aside and what is whole in it"
+                    "(the file is damaged: restart the service, which will keep it "
+                    "aside and what is whole in it)"
                 )
             raise JournalError(
                 f"{self.path}: cannot {doing}: {error}; nothing is acknowledged until "

@@ -250,6 +250,42 @@ def test_an_unforeseen_fault_ends_no_thread(tmp_path: Path) -> None:
     journal.close()
 
 
+def test_a_journal_damaged_at_work_is_said_once_and_healed_by_a_restart(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not a line of log for each attempt; and the new messages are taken in."""
+    path = tmp_path / "journal.sqlite"
+    journal = Journal(path)
+    archive = MemoryArchive()
+    messages = [Message(topic, body, NOW) for topic, body in traffic(200)]
+    for i in range(0, 100, 10):
+        journal.append(messages[i : i + 10])
+    journal.close()
+    journal = Journal(path)
+    content = bytearray(path.read_bytes())
+    content[4096:] = bytes(len(content) - 4096)
+    path.write_bytes(content)
+    intake = Intake(SOURCES, archive, journal)
+    intake.start()
+    until(lambda: "restart the service" in intake.health(NOW).problem)
+    time.sleep(1.2)
+    intake.stop()
+    assert len([r for r in caplog.records if r.exc_info]) == 1
+    journal.close()
+    journal = Journal(path)
+    intake = Intake(SOURCES, archive, journal)
+    intake.start()
+    journal.append(messages[100:])
+    assert intake.drain(10)
+    health, counts = intake.health(NOW), intake.counts()
+    intake.stop()
+
+    assert "journal.sqlite.corrupt-" in health.problem
+    assert counts.balanced
+    assert counts.stored >= 100
+    journal.close()
+
+
 def test_a_message_that_breaks_the_decoder_stops_no_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -83,7 +83,7 @@ class Connection:
     allow_plaintext : bool
         Permit an unencrypted connection to another machine.
     keepalive_s : int
-        A silent connection is given up after one and a half of these. [s]
+        A connection on which nothing answers is given up within two of these. [s]
     protocol : str
         ``"3.1.1"``, or ``"5"``, which costs the client library twice the time
         per message, and in which a broker says why it ends a connection.
@@ -376,7 +376,10 @@ class Subscriber:
             return self._problem
         now = self._clock()
         steady = now - self._connected_ms > _STEADY_S * 1e3
-        if self._problem and not steady:
+        if steady and self._short_ones:
+            # What broke one connection after the other is over.
+            self._short_ones, self._problem = 0, ""
+        if self._problem:
             return self._problem
         limit_s = self.connection.silence_s
         silent_s = (now - max(self._last_message_ms or 0, self._connected_ms)) / 1e3

@@ -53,6 +53,7 @@ def run(
         taker.start()
         sender.start()
         back: list[float] = []
+        early: list[int] = []
         try:
             for _ in range(kills):
                 time.sleep(chance.uniform(0.3, 0.9) * (1 if quick else 10))
@@ -62,6 +63,8 @@ def run(
                 time.sleep(chance.uniform(0.0, 0.3) * (1 if quick else 20))
                 broker.start()
                 began = time.monotonic()
+                # Before the service is back, so that the session must have it.
+                early += _early(broker.port, len(early))
                 rig.until(
                     lambda epoch=epoch: (
                         (now := service.status()).connected and now.epoch > epoch
@@ -71,16 +74,17 @@ def run(
                 back.append(time.monotonic() - began)
                 rig.say(f"killed, and back after {back[-1]:.1f} s")
             sender.finish()
-            _settle(stored, sender.acknowledged)
+            _settle(stored, sender.acknowledged + len(early))
         finally:
             over.set()
             sender.join()
             taker.join()
             service.stop()
-    lost = set(range(sender.acknowledged)) - stored.numbers
-    outcome.checked, outcome.lost = sender.acknowledged, len(lost)
+    published = {*range(sender.acknowledged), *early}
+    lost = published - stored.numbers
+    outcome.checked, outcome.lost = len(published), len(lost)
     outcome.figures |= {
-        "published": sender.acknowledged,
+        "published": len(published),
         "redelivered": stored.taken - len(stored.numbers),
         "slowest_reconnect_s": round(max(back), 1),
         "thread_revivals": service.status().revivals,
@@ -97,6 +101,14 @@ def control(folder: Path, *, seed: int = 1, quick: bool = False) -> rig.Outcome:
     """Let the broker forget us at each connection's end: this must lose."""
     kills = 2 if quick else KILLS
     return run(folder, seed=seed, quick=quick, lasting=False, kills=kills)
+
+
+def _early(port: int, before: int) -> list[int]:
+    """Publish some numbers below zero, and return them."""
+    numbers = list(range(-before - 1, -before - 6, -1))
+    with Publisher(Connection(port=port, client_id="early")) as publisher:
+        publisher.publish_all((TOPIC, str(number)) for number in numbers)
+    return numbers
 
 
 class _Stored:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import subprocess
 import threading
 import time
@@ -117,6 +118,28 @@ def test_the_broker_may_go_and_come_back(
     assert subscriber.status().problem == ""
 
 
+def test_a_broker_that_no_longer_answers_is_given_up(
+    mosquitto: servers.Server, publisher: Publisher
+) -> None:
+    """Its connections stay open, as those of a machine that lost its network."""
+    subscriber = Subscriber(
+        Connection(port=mosquitto.port, client_id="s", keepalive_s=2), ["t"]
+    )
+    subscriber.start()
+    until(lambda: subscriber.status().connected)
+    assert mosquitto.process is not None
+    mosquitto.process.send_signal(signal.SIGSTOP)
+    try:
+        until(lambda: not subscriber.status().connected)
+        assert subscriber.status().problem
+    finally:
+        mosquitto.process.send_signal(signal.SIGCONT)
+    until(lambda: subscriber.status().connected)
+    publisher.publish("t", "1")
+    assert numbers(gather(subscriber, 1)) == [1]
+    subscriber.stop()
+
+
 def test_memory_is_bounded_and_what_was_let_go_is_fetched_again(
     mosquitto: servers.Server, publisher: Publisher
 ) -> None:
@@ -165,6 +188,7 @@ def test_an_exception_in_a_callback_ends_nothing(
 
     assert found == [i for i in range(20) if i != 13]
     assert subscriber.status().callback_errors == 1
+    assert "poison" in subscriber.status().problem
     assert subscriber.status().thread_alive
     subscriber.stop()
 

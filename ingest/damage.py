@@ -39,8 +39,8 @@ _ENVIRONMENT = frozenset(
 _INDEX_HEAD = 48
 _LOG_HEAD = 32
 _SIDES = ("-wal", "-shm")
-# A run of identities that are not there, after which none is looked for.
-_LONGEST_GAP = 5000
+# How many identities below the newest are tried without being listed.
+_TRIED = 5000
 
 
 def is_damage(error: sqlite3.Error, path: Path) -> bool:
@@ -209,39 +209,36 @@ def told(folder: Path) -> list[str]:
 def whole_rows(path: Path, table: str, columns: str) -> Iterator[tuple[int, Any]]:
     """Return the rows of a damaged file that can be read, by falling identity.
 
-    A row is None where one was and cannot be read. The file is read with what
-    its log adds and, where that fails, without.
+    A row is None where none is or it cannot be read, down to the last that
+    can. The file is read with what its log adds and, where that fails, without.
     """
+    # Names of ours, which no parameter can stand for.
+    listed = f"SELECT id FROM {table} ORDER BY id"  # noqa: S608
+    newest = f"SELECT seq FROM sqlite_sequence WHERE name = '{table}'"  # noqa: S608
+    query = f"SELECT {columns} FROM {table} WHERE id = ?"  # noqa: S608
     try:
         with (
             closing(_look(path, "mode=ro")) as first,
             closing(_look(path, "immutable=1")) as second,
         ):
             ways = (first, second)
-            highest = max(
-                (
-                    number
-                    for way in ways
-                    for query in (
-                        f"SELECT MAX(id) FROM {table}",  # noqa: S608  names of ours
-                        f"SELECT seq FROM sqlite_sequence WHERE name = '{table}'",  # noqa: S608
-                    )
-                    if isinstance(number := _one(way, query), int)
-                ),
-                default=0,
-            )
-            query = f"SELECT {columns} FROM {table} WHERE id = ?"  # noqa: S608
+            known = {
+                number
+                for way in ways
+                for asked in (listed, f"{listed} DESC", newest)
+                for number in _numbers(way, asked)
+            }
+            # A listing ends where the damage is; beyond it they are tried.
+            highest = max(known, default=0)
+            known.update(range(max(1, highest - _TRIED), highest))
             missing: list[int] = []
-            for number in range(highest, 0, -1):
+            for number in sorted(known, reverse=True):
                 row = next(
                     (row for way in ways if (row := _row(way, query, number))), None
                 )
                 if row is None:
                     missing.append(number)
-                    if len(missing) > _LONGEST_GAP:
-                        return
                     continue
-                # What is missing below the last row found was pruned long ago.
                 yield from ((gap, None) for gap in missing)
                 missing.clear()
                 yield number, row
@@ -276,12 +273,14 @@ def _row(way: sqlite3.Connection, query: str, number: int) -> tuple[Any, ...] | 
         return None
 
 
-def _one(way: sqlite3.Connection, query: str) -> Any:
-    try:
-        row = way.execute(query).fetchone()
-    except (sqlite3.Error, ValueError):
-        return None
-    return None if row is None else row[0]
+def _numbers(way: sqlite3.Connection, query: str) -> list[int]:
+    """Return whole numbers up to where they cannot be read any more."""
+    found: list[int] = []
+    with suppress(sqlite3.Error, ValueError):
+        for (number,) in way.execute(query):
+            if isinstance(number, int):
+                found.append(number)
+    return found
 
 
 def _look(path: Path, how: str) -> sqlite3.Connection:

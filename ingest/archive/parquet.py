@@ -521,7 +521,9 @@ def _refill(aside: Path, writer: sqlite3.Connection) -> str:
         for number, row in whole_rows(
             aside, "batch", "unit, day, readings, records, checksum"
         ):
-            if row is None or row[4] not in (None, _checksum(row[0], row[1], row[3])):
+            if row is None:
+                continue  # sealed and deleted, or joined with others, as a rule
+            if row[4] not in (None, _checksum(row[0], row[1], row[3])):
                 lost += 1
                 continue
             known = np.isin(np.frombuffer(row[3], _RECORD)["point"], list(codes))

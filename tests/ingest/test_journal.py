@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ingest.damage import whole_rows
 from ingest.journal import (
     DeadLetter,
     Journal,
@@ -330,3 +331,20 @@ def test_a_consumer_may_read_again_what_is_kept(tmp_path: Path) -> None:
     assert (counts.received, counts.stored, counts.in_flight) == (25, 10, 15)
     assert journal.recall("checks") is None
     journal.close()
+
+
+def test_rows_of_a_damaged_file_are_found_beyond_any_gap(tmp_path: Path) -> None:
+    """The archive's tail deletes days that are sealed; what is older may wait."""
+    path = tmp_path / "t.sqlite"
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            "CREATE TABLE batch (id INTEGER PRIMARY KEY AUTOINCREMENT, content BLOB)"
+        )
+        connection.executemany(
+            "INSERT INTO batch VALUES (?, ?)",
+            [(number, b"%d" % number * 2000) for number in (3, 5, 100_000)],
+        )
+    rows = {n: row for n, row in whole_rows(path, "batch", "content") if row}
+
+    assert sorted(rows) == [3, 5, 100_000]
+    assert rows[3] == (b"3" * 2000,)

@@ -9,12 +9,15 @@ control believes the journal's batches without their checksums.
 
 from __future__ import annotations
 
+import atexit
+import functools
 import logging
 import os
 import random
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -40,7 +43,7 @@ _DAY_MS = 86_400_000
 def run(folder: Path, *, seed: int = 1, quick: bool = False) -> rig.Outcome:
     """Damage 200 copies of a service's files (30 if quick)."""
     outcome = rig.Outcome("damage", seed)
-    pattern = _pattern(folder)
+    pattern = _pattern()
     baseline = _start(_copy(pattern, folder / "untouched"))
     outcome.promise(
         f"untouched files lose nothing: {baseline}",
@@ -69,7 +72,7 @@ def run(folder: Path, *, seed: int = 1, quick: bool = False) -> rig.Outcome:
 def control(folder: Path, *, seed: int = 1, quick: bool = False) -> rig.Outcome:
     """Flip digits in messages that wait, and believe them: values are wrong."""
     outcome = rig.Outcome("damage", seed)
-    pattern = _pattern(folder)
+    pattern = _pattern()
     with _believing():
         for number in range(3 if quick else 10):
             rng = random.Random(seed * 100_000 + number)  # noqa: S311
@@ -87,7 +90,7 @@ def control(folder: Path, *, seed: int = 1, quick: bool = False) -> rig.Outcome:
 def digits(folder: Path, *, seed: int = 1) -> rig.Outcome:
     """Make the same flips, and look: the batches are missing, and named."""
     outcome = rig.Outcome("damage", seed)
-    pattern = _pattern(folder)
+    pattern = _pattern()
     for number in range(3):
         rng = random.Random(seed * 100_000 + number)  # noqa: S311
         files = _copy(pattern, folder / "damaged")
@@ -178,8 +181,12 @@ def make(folder: Path) -> None:
     os._exit(0)
 
 
-def _pattern(folder: Path) -> Path:
-    files = folder / "pattern"
+@functools.cache
+def _pattern() -> Path:
+    """Return a service's files, made once and copied for each damage."""
+    folder = tempfile.TemporaryDirectory(prefix="pattern-")
+    atexit.register(folder.cleanup)
+    files = Path(folder.name) / "files"
     code = "import sys, pathlib; from campaigns import damage; "
     code += "damage.make(pathlib.Path(sys.argv[1]))"
     path = f"{rig.ROOT}:{rig.ROOT / 'tests'}"

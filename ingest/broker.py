@@ -670,7 +670,7 @@ class Publisher:
         self._window = window
         self._connected = threading.Event()
         self._reason = ""
-        self._denied: dict[int, str] = {}
+        self._answers: dict[int, str] = {}
         self._client = _client(connection, persistent=False, window=window)
         self._client.on_log = self._on_log
         self._client.on_connect = self._on_connect
@@ -747,10 +747,8 @@ class Publisher:
         self._client.loop_stop()
 
     def _await(self, topic: str, info: MQTTMessageInfo, timeout: float) -> None:
-        # A message that was queued while the connection broke is sent again
-        # by the library when it is back; its own wait refuses that case.
         end = time.monotonic() + timeout
-        while not info.is_published():
+        while not self._answered(info):
             left = end - time.monotonic()
             if left <= 0:
                 raise BrokerError(
@@ -761,7 +759,7 @@ class Publisher:
                 info.wait_for_publish(min(left, 1.0))
             except (RuntimeError, ValueError):
                 time.sleep(min(left, 0.05))
-        if refusal := self._denied.pop(info.mid, ""):
+        if refusal := self._answers.pop(info.mid, ""):
             raise BrokerError(
                 f"{self.connection.host}:{self.connection.port}: the broker does not "
                 f"let {self.connection.username or 'us'} write {topic!r}: {refusal}; "
@@ -778,6 +776,15 @@ class Publisher:
         if isinstance(error, OSError):
             self._reason = _explained(error, self.connection)
 
+    def _answered(self, info: MQTTMessageInfo) -> bool:
+        # A message that was published while the connection broke is sent again
+        # by the library when it is back, whose own record of it then still
+        # says that it failed.
+        try:
+            return info.is_published()
+        except (RuntimeError, ValueError):
+            return info.mid in self._answers
+
     def _on_publish(
         self,
         client: Client,
@@ -786,8 +793,7 @@ class Publisher:
         reason: Any,
         properties: object,
     ) -> None:
-        if reason.is_failure:
-            self._denied[mid] = str(reason)
+        self._answers[mid] = str(reason) if reason.is_failure else ""
 
     def _on_connect(
         self,

@@ -13,14 +13,9 @@ from twin.plant import Use
 
 
 def test_a_slow_loss_is_still_reported_and_a_refitted_model_hides_it():
-    """The control, a model that is its own reference each month, must hide it.
-
-    The simulator's films are not the twin's, which costs a reading at rated
-    flows some per cent; the loss as operated is reported whole.
-    """
+    """The control, a model that is its own reference each month, must hide it."""
     found = creep.case(1, weeks=12, rate=0.8, minutes=60, use=Use.PROCESS, every=3)
 
     assert found["accepted"] == found["recalibrations"] == 4
-    assert found["reported_loss"] >= creep.LEAST * found["true_loss_as_operated"]
-    assert found["share"] >= 0.90
+    assert found["share"] >= creep.LEAST
     assert abs(found["control_share"]) < creep.HIDDEN

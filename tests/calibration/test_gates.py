@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from simulated import REFERENCE_DAYS, judged, machine, reference, season
 
-from calibration.fit import Fit, fit_degradation
+from calibration.fit import Fit, degraded, fit_degradation
 from calibration.gates import Verdict, judge, recalibrate
 from calibration.model import heat_pump
 from calibration.registry import Registry, Role
@@ -167,6 +167,64 @@ def test_a_candidate_that_hides_the_fault_elsewhere_is_rejected():
     assert honest.accepted, honest.reason
     assert not gate(hiding, "injected_condenser")
     assert not gate(hiding, "injected_isentropic")
+    assert gate(honest, "hidden")
+    assert not gate(hiding, "hidden")
+
+
+def test_every_fault_of_the_list_is_put_on_the_hold_out():
+    """Both exchangers, compressor, charge and a probe; an honest one shows them."""
+    told, found = judged(DAYS)
+    late = found[found.index > pd.Timestamp(BEGINS)]
+    verdict = recalibrate(
+        late, reference().model, None, told, now=found.index[-1].to_pydatetime()
+    )
+    injected = {g.name: g for g in verdict.gates if g.name.startswith("injected_")}
+
+    assert set(injected) == {
+        "injected_condenser",
+        "injected_evaporator",
+        "injected_isentropic",
+        "injected_subcooling",
+        "injected_offset",
+    }
+    assert all(g.measured >= 0.95 for g in injected.values())
+
+
+def test_half_a_percent_of_the_power_cannot_be_hidden():
+    """A motor that got worse is no degradation that is tracked."""
+    told, found = judged(DAYS)
+    late = found[found.index > pd.Timestamp(BEGINS)]
+    model = reference().model
+    fit = fit_degradation(late, model, told)
+    assert isinstance(fit, Fit)
+    pump = heat_pump(fit.model)
+
+    def hidden(share: float) -> bool:
+        moved = pump.replace(motor_efficiency=pump.parameters.motor_efficiency - share)
+        candidate = replace(fit, model=fit.model.with_(physics=moved))
+        return gate(
+            judge(candidate, model, model, late, told, held_out=(1.0, 1.0)), "hidden"
+        )
+
+    assert hidden(0.002)
+    assert not hidden(0.010)
+
+
+def test_a_candidate_that_would_have_served_badly_fails_its_dry_run():
+    """On most of the last days it is further off than the model in service."""
+    told, found = judged(DAYS)
+    late = found[found.index > pd.Timestamp(BEGINS)]
+    model = reference().model
+    fit = fit_degradation(late, model, told)
+    assert isinstance(fit, Fit)
+    worse = fit.model.with_(physics=degraded(heat_pump(model), {"condenser": 0.7}))
+    verdict = judge(
+        replace(fit, model=worse), model, model, late, told, held_out=(1.0, 1.0)
+    )
+    honest = judge(fit, model, model, late, told, held_out=(1.0, 1.0))
+
+    assert not gate(verdict, "dry_run")
+    assert gate(honest, "dry_run")
 
 
 def test_a_worse_candidate_is_rejected():

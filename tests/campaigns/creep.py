@@ -5,10 +5,9 @@
 The simulator's physics is not the twin's. All 105,120 ten-minute intervals of
 the two years are solved, measured and averaged; a recalibration sees the 28
 days before it, as in service. After 104 of them the last accepted model must
-still report 95 % of the true loss. Both are shares of the conductance at rated
-flows, the truth's median over the windows that were fitted. Away from rated
-flows the films are thicker and the same dirt takes a smaller share; that loss
-as operated is told too.
+still report 95 % of the true loss: what dirt takes of the conductance as the
+films then were, its median over the windows that were fitted. The same dirt is
+a larger share at rated flows, where films are thinner; that one is told too.
 
 The control is one model refitted each month as its own reference: what it
 reports at the end is the last month against the one before, and must hide most
@@ -93,7 +92,9 @@ def _between(table: Any, start: pd.Timestamp, stop: pd.Timestamp) -> Any:
     return table[(table.index > start) & (table.index <= stop)]
 
 
-def _true_loss(truth: pd.DataFrame, fitted: pd.DataFrame, how: str = "rated") -> float:
+def _true_loss(
+    truth: pd.DataFrame, fitted: pd.DataFrame, how: str = "operated"
+) -> float:
     """Return the loss over the windows that a fit saw. [1]."""
     steady = fitted.index[fitted["steady"].to_numpy(dtype=bool)]
     return float(truth[how].reindex(steady).median())
@@ -137,7 +138,7 @@ def twin(
         "last_accepted_week": last[0],
         "reported_loss": last[1],
         "true_loss": true,
-        "true_loss_as_operated": _true_loss(truth, newest, "operated"),
+        "true_loss_at_rated_flows": _true_loss(truth, newest, "rated"),
         "share": last[1] / true,
         "share_least": min((a / b for a, b in late), default=float("nan")),
         "share_year": float(np.sum(late, axis=0)[0] / np.sum(late, axis=0)[1])
@@ -205,7 +206,7 @@ def main() -> None:
         "accepted": [row["accepted"] for row in rows],
         "refused": [row["refused"] for row in rows],
         "true_loss": [row["true_loss"] for row in rows],
-        "true_loss_as_operated": [row["true_loss_as_operated"] for row in rows],
+        "true_loss_at_rated_flows": [row["true_loss_at_rated_flows"] for row in rows],
         "reported_loss": [row["reported_loss"] for row in rows],
         "share": shares,
         "share_mean_of_last_year": [row["share_year"] for row in rows],

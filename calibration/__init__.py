@@ -4,8 +4,8 @@ Knows the plant and its physics (``twin``), not where telemetry comes from. All
 of it is functions from data to data; what lasts (models, daily health) is
 handed in and out. Per unit, in the order of event time::
 
-    from calibration import correction, fit, gates, health, steady
-    from calibration.model import Model, conditions, expect
+    from calibration import fit, gates, health, steady
+    from calibration.model import Model, expect
     from calibration.registry import Registry, Role
 
     # Once, when the reference period is over; `frame` is that period.
@@ -14,13 +14,8 @@ handed in and out. Per unit, in the order of event time::
     flows = fit.learn_flows(frame, machine)            # empty if all are metered
     found = fit.fit_reference(windows, machine, flows=flows)  # fit_exchanger(...)
     # each of them may be a Refusal: say its sentence, try again tomorrow
-    judged = windows[windows["steady"]]
-    asked = conditions(judged, found.model)
-    alone = found.model.physics.predict(asked, given=found.model.given)
-    extra = correction.train(asked, judged, alone, load=found.model.given)
-    reference = health.tune(windows, found.model, machine)
-    if isinstance(extra, correction.Correction):
-        reference = reference.with_(correction=extra)
+    model, refused = fit.with_correction(found.model, windows)
+    reference = health.tune(windows, model, machine)
     record = registry.save(
         unit, Role.REFERENCE, reference.to_dict(), created=now,
         provenance={"start": found.start, "stop": found.stop,

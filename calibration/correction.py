@@ -2,15 +2,17 @@
 
 A smooth, small, frozen factor on powers and heats. It sees boundary conditions
 and commands only, because whatever lies downstream of a fault would teach it
-to explain the fault away. It is data (JSON): scikit-learn trains, and is not
-needed to predict.
+to explain the fault away; and what it can learn is orthogonal to what each
+degradation would do, so that a fault in the reference period does not get in
+either. It turns no trend around that physics is sure of. Nothing in it is left
+to chance. It is data (JSON): scikit-learn trains, and is not needed to predict.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,8 @@ LEAST_GAIN = 0.10
 LEAST_ROWS = 100
 _FOLDS = 5
 _ALPHAS = (0.1, 1.0, 10.0, 100.0, 1000.0)
+_SURE = 0.1  # least slope over its median that counts as a sure sign
+_LEFT = 0.1  # share of a sure slope that is left at least
 
 BOUNDARY = frozenset(
     {
@@ -88,6 +92,8 @@ class Correction:
         Coefficients of the terms by channel. [1]
     gain
         Held-out improvement of the CV(RMSE) by channel, kept or not. [1]
+    held
+        By channel, how far it was scaled down to keep physics' trends. [1]
     rows
         How many windows it was trained on. [1]
     """
@@ -103,6 +109,7 @@ class Correction:
     weights: Mapping[str, tuple[float, ...]]
     gain: Mapping[str, float]
     rows: int
+    held: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _admit(self.inputs, self.load)
@@ -145,7 +152,8 @@ class Correction:
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that JSON can hold."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        data = {name: getattr(self, name) for name in self.__slots__}
+        return data | {name: dict(data[name]) for name in ("weights", "gain", "held")}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Correction:
@@ -171,6 +179,7 @@ class Correction:
             },
             gain={str(name): float(x) for name, x in data["gain"].items()},
             rows=int(data["rows"]),
+            held={str(k): float(x) for k, x in data.get("held", {}).items()},
         )
 
 
@@ -179,12 +188,79 @@ def _cv_rmse(measured: Matrix, predicted: Matrix) -> float:
     return error / abs(float(np.mean(measured)))
 
 
+def _terms_by(unit: Matrix, i: int) -> Matrix:
+    """Differentiate the terms by the i-th scaled input."""
+    rows, width = unit.shape
+    columns = [np.zeros(rows)] + [np.full(rows, float(k == i)) for k in range(width)]
+    for k in range(width):
+        for j in range(k, width):
+            by = unit[:, j] * (k == i) + unit[:, k] * (j == i)
+            columns.append(by)
+    return np.column_stack(columns)
+
+
+def _blind(terms: Matrix, faults: Matrix | None) -> Matrix:
+    """Return a basis of the weights that no degradation can be told by.
+
+    With the sensitivities S of the rows to the degradations, weights w are left
+    for which S' T w = 0.
+    """
+    if faults is None or faults.shape[1] == 0:
+        return np.eye(terms.shape[1])
+    scale = np.sqrt((faults**2).sum(axis=0))
+    seen = faults[:, scale > 0.0] / scale[scale > 0.0]
+    # Degradations that look alike take one direction from the correction, not two.
+    _, sizes, directions = np.linalg.svd(seen.T @ terms, full_matrices=True)
+    rank = int((sizes > 1e-6 * max(sizes[0], 1e-300)).sum()) if len(sizes) else 0
+    return np.asarray(directions[rank:].T)
+
+
+def _held(unit: Matrix, weights: Matrix, trends: Matrix | None) -> float:
+    """Return the share of the weights that turns no sure trend of physics around."""
+    if trends is None:
+        return 1.0
+    share = 1.0
+    for i in range(unit.shape[1]):
+        trend = trends[:, i]
+        size = np.abs(trend)
+        one_sign = (trend > 0.0).all() or (trend < 0.0).all()
+        if not one_sign or size.min() < _SURE * np.median(size):
+            continue
+        against = -np.sign(trend[0]) * (_terms_by(unit, i) @ weights)
+        worst = np.max(against / size)
+        if worst > 0.0:
+            share = min(share, (1.0 - _LEFT) / float(worst))
+    return share
+
+
+def _learn(
+    unit: Matrix,
+    target: Matrix,
+    alpha: float,
+    faults: Matrix | None,
+    trends: Matrix | None,
+) -> tuple[Matrix, float]:
+    """Return the weights, and how far they were scaled down."""
+    from sklearn.linear_model import Ridge
+
+    terms = _terms(unit)
+    basis = _blind(terms, faults)
+    if basis.shape[1] == 0:
+        return np.zeros(terms.shape[1]), 1.0
+    model = Ridge(alpha=alpha, fit_intercept=False).fit(terms @ basis, target)
+    weights = basis @ np.asarray(model.coef_, dtype=float)
+    share = _held(unit, weights, trends)
+    return weights * share, share
+
+
 def train(
     conditions: pd.DataFrame,
     measured: pd.DataFrame,
     predicted: pd.DataFrame,
     *,
     load: str = "",
+    faults: Mapping[str, Matrix] | None = None,
+    trends: Mapping[str, Matrix] | None = None,
 ) -> Correction | Refusal:
     """Learn the correction from the windows of the reference period.
 
@@ -197,6 +273,13 @@ def train(
         The channels (:data:`CHANNELS`) as measured and by physics alone.
     load : str
         Which column of the conditions the model is given as its load.
+    faults : Mapping, optional
+        By channel, what a unit of each degradation does to the logarithm of the
+        prediction, rows x degradations; the correction is orthogonal to it. [1]
+    trends : Mapping, optional
+        By channel, the prediction's logarithm differentiated by each column of
+        the conditions, rows x columns. Where physics is sure of a sign, the
+        corrected prediction has it too. [1/unit]
 
     Returns
     -------
@@ -209,8 +292,6 @@ def train(
     ForbiddenInputError
         If a column of the conditions is not on the allow-list.
     """
-    from sklearn.linear_model import Ridge
-
     _admit(list(conditions.columns), load)
     channels = [
         name
@@ -221,17 +302,13 @@ def train(
         name: (measured[name] / predicted[name] - 1.0).to_numpy(dtype=float)
         for name in channels
     }
-    # A constant input carries nothing and would divide by zero.
-    deviation = conditions.std()
-    level = conditions.abs().mean()
-    inputs = [
-        str(name)
-        for name in conditions.columns
-        if deviation[name] > 1e-3 * max(float(level[name]), 1e-9)
-    ]
+    inputs = _moving(conditions)
     good = np.isfinite(conditions[inputs].to_numpy(dtype=float)).all(axis=1)
-    for ratio in ratios.values():
+    for name, ratio in ratios.items():
         good &= np.isfinite(ratio) & (np.abs(ratio) < 0.5)
+        for slopes in (faults, trends):
+            if slopes is not None:
+                good &= np.isfinite(slopes[name]).all(axis=1)
     rows = int(good.sum())
     if rows < LEAST_ROWS or not inputs or not channels:
         return Refusal(
@@ -246,34 +323,51 @@ def train(
     terms = _terms(unit)
     # Contiguous blocks in time: neighbours are too alike to test one another.
     fold = np.arange(rows) * _FOLDS // rows
+    columns = [list(conditions.columns).index(name) for name in inputs]
 
     weights: dict[str, tuple[float, ...]] = {}
     gain: dict[str, float] = {}
+    held_back: dict[str, float] = {}
     for name in channels:
         target = ratios[name][good]
         truth = measured[name].to_numpy(dtype=float)[good]
         physics = predicted[name].to_numpy(dtype=float)[good]
+        sick = None if faults is None else faults[name][good]
+        slope = None if trends is None else trends[name][good][:, columns] * scale
+
+        def learn(
+            which: NDArray[np.bool_],
+            alpha: float,
+            target: Matrix = target,
+            sick: Matrix | None = sick,
+            slope: Matrix | None = slope,
+        ) -> tuple[Matrix, float]:
+            return _learn(
+                unit[which],
+                target[which],
+                alpha,
+                None if sick is None else sick[which],
+                None if slope is None else slope[which],
+            )
+
         best, chosen = math.inf, _ALPHAS[-1]
         for alpha in _ALPHAS:
             guess = np.zeros(rows)
             for k in range(_FOLDS):
                 held = fold == k
-                model = Ridge(alpha=alpha).fit(terms[~held, 1:], target[~held])
+                found, _ = learn(~held, alpha)
                 # What lies beyond the other blocks would not be corrected either.
                 low, high = unit[~held].min(axis=0), unit[~held].max(axis=0)
                 seen = ((unit[held] >= low) & (unit[held] <= high)).all(axis=1)
-                guess[held] = np.where(seen, model.predict(terms[held, 1:]), 0.0)
+                guess[held] = np.where(seen, terms[held] @ found, 0.0)
             error = _cv_rmse(truth, physics * (1.0 + np.clip(guess, -CAP, CAP)))
             if error < best:
                 best, chosen = error, alpha
         before = _cv_rmse(truth, physics)
         gain[name] = 1.0 - best / before if before > 0.0 else 0.0
         if gain[name] >= LEAST_GAIN:
-            model = Ridge(alpha=chosen).fit(terms[:, 1:], target)
-            weights[name] = (
-                float(model.intercept_),
-                *(float(weight) for weight in model.coef_),
-            )
+            kept, held_back[name] = learn(np.ones(rows, dtype=bool), chosen)
+            weights[name] = tuple(map(float, kept))
     if not weights:
         return Refusal(
             "correction.no_gain",
@@ -296,4 +390,56 @@ def train(
         weights=weights,
         gain=gain,
         rows=rows,
+        held=held_back,
     )
+
+
+def _moving(conditions: pd.DataFrame) -> list[str]:
+    """Return the inputs that vary; a constant one would divide by zero."""
+    deviation = conditions.std()
+    level = conditions.abs().mean()
+    return [
+        str(name)
+        for name in conditions.columns
+        if deviation[name] > 1e-3 * max(float(level[name]), 1e-9)
+    ]
+
+
+def without_physics(
+    conditions: pd.DataFrame, measured: pd.DataFrame, asked: pd.DataFrame
+) -> pd.DataFrame:
+    """Return what the same terms say when there is no physics beneath them.
+
+    The rival of the twin: a quadratic of the conditions for every channel, not
+    capped and not blind to faults.
+
+    Parameters
+    ----------
+    conditions, measured : DataFrame
+        Of the reference period; every column of the latter is a channel.
+    asked : DataFrame
+        The conditions it is asked about.
+
+    Returns
+    -------
+    DataFrame
+        Its predictions, NaN where a condition is missing. [as measured]
+    """
+    from sklearn.linear_model import Ridge
+
+    inputs = _moving(conditions)
+    values = conditions[inputs].to_numpy(dtype=float)
+    known = np.isfinite(values).all(axis=1)
+    centre, scale = values[known].mean(axis=0), values[known].std(axis=0)
+    late = (asked[inputs].to_numpy(dtype=float) - centre) / scale
+    there = np.isfinite(late).all(axis=1)
+    columns = {}
+    for name in measured.columns:
+        truth = measured[name].to_numpy(dtype=float)
+        good = known & np.isfinite(truth)
+        terms = _terms((values[good] - centre) / scale)[:, 1:]
+        model = Ridge(alpha=1.0).fit(terms, truth[good])
+        guess = np.full(len(asked), np.nan)
+        guess[there] = model.predict(_terms(late[there])[:, 1:])
+        columns[name] = guess
+    return pd.DataFrame(columns, index=asked.index)

@@ -26,7 +26,7 @@ from calibration.flows import learn_flows
 from calibration.instruments import INPUTS, OUTPUTS, choose_given
 from calibration.model import Fit
 from calibration.period import LEAST_DAY_HOURS, LEAST_DAYS, LEAST_HOURS, MOST_ROWS
-from calibration.reference import INFORMED, fit_reference
+from calibration.reference import INFORMED, fit_reference, with_correction
 
 __all__ = [
     "DEGRADATIONS",
@@ -49,4 +49,5 @@ __all__ = [
     "indicator_key",
     "indicator_of",
     "learn_flows",
+    "with_correction",
 ]

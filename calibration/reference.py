@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from calibration import instruments
-from calibration.degradation import with_tracked
+from calibration import correction, instruments
+from calibration.degradation import DEGRADATIONS, with_tracked
 from calibration.flows import learn_from
 from calibration.instruments import OUTPUTS, choose_given, outputs_of
 from calibration.leastsquares import ALIKE, Coordinates, Problem, identify, minimise
@@ -53,6 +53,7 @@ _REFERENCE: Mapping[str, tuple[bool, float, float]] = MappingProxyType(
         "volumetric_pressure_slope": (False, 0.02, 0.05),
         "volumetric_leak": (False, 0.02, 0.08),
         "heat_loss_ratio": (False, 0.03, 0.12),
+        "idle_loss_ratio": (False, 0.02, 0.08),
         "evaporator_flow_exponent": (False, 0.15, 0.4),
         "condenser_flow_exponent": (False, 0.15, 0.4),
         "evaporator_refrigerant_exponent": (False, 0.2, 0.4),
@@ -206,7 +207,7 @@ def fit_reference(
             break
         moves = _coordinates(pump, free)
         if answer is not None:
-            begin = answer.x[kept]
+            begin: Matrix | None = answer.x[kept]
         else:
             # Few windows tell the many where to begin.
             begin = None if rough is None else minimise(rough, moves, ALIKE).x
@@ -374,6 +375,8 @@ def _candidates(given: str, outputs: Sequence[str]) -> list[str]:
         "compressor_discharge_temp_degc" in outputs
     ):
         names += ["heat_loss_ratio"]
+        if "compressor_power_w" in outputs:
+            names += ["idle_loss_ratio"]
     if low and "suction_temp_degc" in outputs:
         names += ["superheat_k"]
     if high and "liquid_temp_degc" in outputs:
@@ -396,7 +399,7 @@ def _moved(pump: HeatPump, names: Sequence[str], x: Matrix) -> HeatPump:
     for name, step in zip(names, x, strict=True):
         old = float(getattr(pump.parameters, name))
         new = old * float(np.exp(step)) if _REFERENCE[name][0] else old + float(step)
-        if name in ("heat_loss_ratio", "volumetric_leak", "volumetric_pressure_slope"):
+        if name.endswith("_ratio") or name.startswith("volumetric_"):
             new = min(max(new, 0.0), 0.5)
         elif name.endswith("_exponent"):
             new = min(max(new, 0.05), 1.2)
@@ -445,3 +448,42 @@ def _with_scatter(model: Model, chosen: pd.DataFrame) -> Model:
     return model.with_(
         scatter=scatter, daily_scatter=daily, correlation=correlation, range=seen
     )
+
+
+def with_correction(
+    model: Model, windows: pd.DataFrame
+) -> tuple[Model, Refusal | None]:
+    """Add what physics leaves over in its own period, where that helps.
+
+    Parameters
+    ----------
+    model : Model
+        Of :func:`fit_reference`.
+    windows : DataFrame
+        Of the reference period; the steady ones are used.
+
+    Returns
+    -------
+    model, refusal
+        The model with its correction and None, or as it was and why.
+    """
+    judged = windows[windows["steady"].to_numpy(dtype=bool)]
+    asked = conditions(judged, model)
+    pump = heat_pump(model)
+    predicted = pump.predict(asked, given=model.given)
+    channels = [n for n in correction.CHANNELS if n in judged and n != model.given]
+    sick = [parameter for parameter, _ in DEGRADATIONS.values()]
+    slopes = pump.sensitivities(asked, model.given, channels, [*sick, *asked.columns])
+    with np.errstate(invalid="ignore", divide="ignore"):
+        slopes = slopes / predicted[channels].to_numpy()[:, :, None]
+    extra = correction.train(
+        asked,
+        judged[channels],
+        predicted,
+        load=model.given,
+        faults={n: slopes[:, k, : len(sick)] for k, n in enumerate(channels)},
+        trends={n: slopes[:, k, len(sick) :] for k, n in enumerate(channels)},
+    )
+    if isinstance(extra, Refusal):
+        return model, extra
+    return model.with_(correction=extra), None

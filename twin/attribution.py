@@ -77,6 +77,7 @@ PARAMETERS_OF: Mapping[Component, tuple[str, ...]] = MappingProxyType(
             "volumetric_efficiency",
             "volumetric_pressure_slope",
             "volumetric_leak",
+            "idle_loss_ratio",
             "swept_flow_m3_s",
             "motor_efficiency",
             "heat_loss_ratio",

@@ -89,11 +89,12 @@ PARAMETERS: tuple[str, ...] = (
     "desuperheater_ua_w_k",
     "subcooler_ua_w_k",
     "volumetric_leak",
+    "idle_loss_ratio",
 )
 (
     UA_E, UA_C, N_WE, N_WC, E0, E1, E2, E3, E4, E5, AV0, AV1, VD0, ETA_EM, F_Q, SH, SC,
     RF_E, RF_C, PHI_E, PHI_C, N_RE, N_RC, R_SH, R_DS, R_SC, M_S0, M_K0, M_R0,
-    UA_DS, UA_SUB, LEAK,
+    UA_DS, UA_SUB, LEAK, IDLE,
 ) = range(len(PARAMETERS))  # fmt: skip
 
 # The inputs of a row.
@@ -524,7 +525,7 @@ def evaluate(x, y, u, p, mode, pow_s, pow_k, tables, ref, out):  # type: ignore[
         flag |= _CONDENSER
     out[0] = u[0] - q_e * per_cs
     out[1] = u[2] + q_c * per_ck
-    out[2] = mr * w / p[ETA_EM]
+    out[2] = (mr + p[IDLE] * p[M_R0]) * w / p[ETA_EM]
     out[3] = q_e
     q_sub = mr * (h3 - h4)
     out[4] = q_c + q_dsp + q_sub

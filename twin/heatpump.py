@@ -159,6 +159,9 @@ class Parameters:
         Shaft over electrical power, drive included. [1]
     heat_loss_ratio
         Share of the shaft work that leaves as heat to the room. [1]
+    idle_loss_ratio
+        What drive and motor lose whatever the load, as a share of the power at
+        the rated refrigerant flow; it warms the room. [1]
     superheat_k, subcooling_k
         What valve and charge hold. [K]
     evaporator_fouling_k_w, condenser_fouling_k_w
@@ -208,6 +211,7 @@ class Parameters:
     desuperheater_ua_w_k: float = 0.0
     subcooler_ua_w_k: float = 0.0
     volumetric_leak: float = 0.0
+    idle_loss_ratio: float = 0.0
 
     def __post_init__(self) -> None:
         for name in cycle.PARAMETERS:
@@ -269,6 +273,7 @@ _BOUNDS: Mapping[str, tuple[float, float]] = {
     "desuperheater_ua_w_k": (0.0, 1e12),
     "subcooler_ua_w_k": (0.0, 1e12),
     "volumetric_leak": (0.0, 1.0),
+    "idle_loss_ratio": (0.0, 1.0),
 }
 
 

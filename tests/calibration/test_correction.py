@@ -171,3 +171,88 @@ def test_it_survives_json(trained: Correction):
     pd.testing.assert_frame_equal(
         again.factors(season()[0]), trained.factors(season()[0])
     )
+
+
+def sensitivity(conditions: pd.DataFrame) -> np.ndarray:
+    """Say what a fault would do: nothing smooth is special about it."""
+    warm = (conditions["sink_inlet_temp_degc"].to_numpy() - 50.0) / 5.0
+    return np.column_stack([np.full(len(warm), -1.0), 0.3 + 0.1 * warm**2])
+
+
+@pytest.mark.parametrize("blind", [True, False])
+def test_a_fault_in_its_training_does_not_get_in(blind: bool):
+    """Orthogonal to the fault it learns none of it; the control learns it all."""
+    conditions, measured, physics = season(size=0.0)
+    sick = sensitivity(conditions)
+    fouled = measured.mul(1.0 + 0.10 * sick[:, 1], axis=0)
+    found = train(
+        conditions,
+        fouled,
+        physics,
+        load=LOAD,
+        faults={"compressor_power_w": sick} if blind else None,
+    )
+
+    if blind:
+        assert isinstance(found, Refusal)
+        assert found.evidence["gain"]["compressor_power_w"] < 0.01
+    else:
+        assert isinstance(found, Correction)
+        assert found.gain["compressor_power_w"] > 0.5
+
+
+def test_what_it_learns_is_orthogonal_to_every_fault():
+    """On the rows it was trained on, whatever else there was to learn."""
+    conditions, measured, physics = season()
+    sick = sensitivity(conditions)
+    found = train(
+        conditions, measured, physics, load=LOAD, faults={"compressor_power_w": sick}
+    )
+    assert isinstance(found, Correction)
+    factor = found.factors(conditions)
+    inside = ~factor["extrapolating"].to_numpy()
+    learnt = factor["compressor_power_w"].to_numpy() - 1.0
+
+    assert inside.all()
+    assert np.abs(learnt).max() > 0.01
+    assert np.abs(learnt).max() < CAP
+    for direction in sick.T:
+        along = learnt @ direction / np.linalg.norm(direction)
+        assert abs(along) < 1e-6 * np.linalg.norm(learnt)
+
+
+@pytest.mark.parametrize("sure", [True, False])
+def test_it_turns_no_sure_trend_around(sure: bool):
+    """Physics says that power grows with the lift; without it, noise may win."""
+    conditions, _, physics = season(size=0.0)
+    lift = (conditions["sink_inlet_temp_degc"].to_numpy() - 50.0) / 5.0
+    # A season whose colder sink came with a meter that read too much.
+    measured = physics.mul(1.0 - 0.045 * lift, axis=0)
+    slope = np.zeros((len(lift), 3))
+    slope[:, 1] = 0.002  # of the logarithm, per kelvin
+    found = train(
+        conditions,
+        measured,
+        physics,
+        load=LOAD,
+        trends={"compressor_power_w": slope} if sure else None,
+    )
+    assert isinstance(found, Correction)
+    warmer = conditions.assign(
+        sink_inlet_temp_degc=conditions["sink_inlet_temp_degc"] + 0.01
+    )
+    both = found.inside(conditions) & found.inside(warmer)
+    change = (
+        found.factors(warmer)["compressor_power_w"]
+        - found.factors(conditions)["compressor_power_w"]
+    )[both] / 0.01
+    rises = (change + 0.002 > 0.0).to_numpy()
+
+    assert both.sum() > 400
+    assert rises.all() if sure else not rises.any()
+    assert (found.held["compressor_power_w"] < 1.0) is sure
+
+
+def test_equal_windows_make_equal_corrections():
+    """There is no chance in it."""
+    assert train(*season(), load=LOAD) == train(*season(), load=LOAD)

@@ -14,10 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from calibration import correction
-from calibration.fit import Fit, fit_reference, learn_flows
+from calibration.fit import Fit, fit_reference, learn_flows, with_correction
 from calibration.health import daily, findings, tune
-from calibration.model import Model, conditions, expect
+from calibration.model import Model, expect
 from calibration.steady import suitable_minutes, windows
 from twin.finding import FindingKind
 from twin.plant import Compressor, Machine, Nameplate
@@ -90,16 +89,7 @@ def reference(frame: pd.DataFrame, split: pd.Timestamp) -> Model:
     flows = learn_flows(early, CHILLER)
     fit = fit_reference(found, CHILLER, flows=flows)
     assert isinstance(fit, Fit), fit
-    model = tune(found, fit.model, CHILLER)
-    judged = found[found["steady"]]
-    asked = conditions(judged, model)
-    alone = model.physics.predict(asked, given=model.given)
-    extra = correction.train(
-        asked, judged[["compressor_power_w"]], alone, load=model.given
-    )
-    if isinstance(extra, correction.Correction):
-        model = model.with_(correction=extra)
-    return model
+    return with_correction(tune(found, fit.model, CHILLER), found)[0]
 
 
 def score(rows: pd.DataFrame, model: Model) -> tuple[float, float, float]:

@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from calibration import bill, correction, fit, gates, health, steady
-from calibration.model import Model, conditions, expect
+from calibration import bill, fit, gates, health, steady
+from calibration.model import Model, expect
 from calibration.registry import Registry, Role
 from twin import kpi, ledger
 from twin.finding import Finding, FindingKind, Refusal
@@ -339,15 +339,11 @@ class Assessor:
         model = found.model
         kept = ""
         if isinstance(model.physics, HeatPump):
-            judged = windows[windows["steady"].to_numpy(dtype=bool)]
-            asked = conditions(judged, model)
-            alone = model.physics.predict(asked, given=model.given)
-            extra = correction.train(asked, judged, alone, load=model.given)
-            if isinstance(extra, Refusal):
-                kept = extra.sentence
-            else:
-                kept = "kept for " + ", ".join(sorted(extra.weights))
-                model = model.with_(correction=extra)
+            model, refused = fit.with_correction(model, windows)
+            if refused is not None:
+                kept = refused.sentence
+            elif model.correction is not None:
+                kept = "kept for " + ", ".join(sorted(model.correction.weights))
         model, history = health.commission(
             windows, model, twin.device, log=self.plant.maintenance
         )

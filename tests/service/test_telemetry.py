@@ -111,3 +111,19 @@ def test_a_clock_that_is_wrong_is_shown_and_not_mended(tmp_path: Path) -> None:
     assert found["hptwin_clock_offset_seconds", "plant/slow"] == 3600.0
     assert span is not None
     assert span[0].timestamp() == (now - 3_600_000) / 1e3
+
+
+def test_a_journal_that_cannot_be_read_is_told(tmp_path: Path) -> None:
+    """Its counts are left out, and the scrape does not fail."""
+    journal = Journal(tmp_path / "journal.sqlite")
+    intake = Intake(SOURCES, MemoryArchive(), journal)
+    registry = telemetry.registry(intake, lambda: 0)
+    assert scraped(registry)["hptwin_journal_readable", ""] == 1.0
+    journal.close()
+    for file in tmp_path.iterdir():
+        file.write_bytes(b"\xff" * 4096)
+    found = scraped(registry)
+
+    assert found["hptwin_journal_readable", ""] == 0.0
+    assert ("hptwin_messages_total", "received") not in found
+    assert ("hptwin_broker_connected", "") in found

@@ -24,7 +24,7 @@ from ingest.archive.table import moment, ms
 from ingest.broker import Publisher, Subscriber
 from ingest.decoder import Decoder
 from ingest.intake import Intake
-from ingest.journal import Journal
+from ingest.journal import Journal, JournalError
 from ingest.sparkplug import rebirth_payload
 from twin.finding import Finding, FindingKind
 from twin.plant import Plant
@@ -282,8 +282,11 @@ class Service:
     # --- what it says of itself ----------------------------------------------
 
     def counts(self) -> Mapping[str, float]:
-        """Return the verdicts of all messages so far."""
-        counts = self.intake.counts()
+        """Return the verdicts of all messages so far; none without a journal."""
+        try:
+            counts = self.intake.counts()
+        except JournalError:  # why, is among the problems
+            return {}
         return {
             "received": counts.received,
             "stored": counts.stored,

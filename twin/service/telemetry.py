@@ -13,6 +13,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from ingest.journal import Counts, JournalError
+
 if TYPE_CHECKING:
     from ingest.intake import Intake
 
@@ -36,35 +38,19 @@ class _Telemetry(Collector):
 
     def collect(self) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
         """Yield every family."""
-        counts = self._intake.counts()
         health = self._intake.health(self._now_ms())
-        messages = CounterMetricFamily(
-            "hptwin_messages",
-            "Messages received, and what became of those that are judged.",
-            labels=["verdict"],
-        )
-        for verdict in _VERDICTS:
-            messages.add_metric([verdict], getattr(counts, verdict))
-        yield messages
+        try:
+            counts = self._intake.counts()
+        except JournalError:
+            # Why it cannot be read stands in /readyz; the rest is told all the same.
+            counts = None
         yield GaugeMetricFamily(
-            "hptwin_messages_in_flight",
-            "Messages in the journal that wait to be judged.",
-            value=counts.in_flight,
+            "hptwin_journal_readable",
+            "1 while the journal answers; 0 leaves its counts out.",
+            value=float(counts is not None),
         )
-        readings = CounterMetricFamily(
-            "hptwin_readings", "Readings by verdict.", labels=["verdict"]
-        )
-        for verdict, number in sorted(counts.readings.items()):
-            readings.add_metric([verdict], number)
-        yield readings
-        reasons = CounterMetricFamily(
-            "hptwin_readings_refused",
-            "Readings that were quarantined or rejected, by reason.",
-            labels=["reason"],
-        )
-        for reason, number in sorted(counts.reasons.items()):
-            reasons.add_metric([reason], number)
-        yield reasons
+        if counts is not None:
+            yield from _of_counts(counts)
         flagged = CounterMetricFamily(
             "hptwin_readings_flagged",
             "Stored readings that no calculation uses, by flag, since the start.",
@@ -97,3 +83,33 @@ class _Telemetry(Collector):
         for topic, seconds in sorted(self._intake.clock_offsets().items()):
             offsets.add_metric([topic], seconds)
         yield offsets
+
+
+def _of_counts(counts: Counts) -> Iterable[CounterMetricFamily | GaugeMetricFamily]:
+    messages = CounterMetricFamily(
+        "hptwin_messages",
+        "Messages received, and what became of those that are judged.",
+        labels=["verdict"],
+    )
+    for verdict in _VERDICTS:
+        messages.add_metric([verdict], getattr(counts, verdict))
+    yield messages
+    yield GaugeMetricFamily(
+        "hptwin_messages_in_flight",
+        "Messages in the journal that wait to be judged.",
+        value=counts.in_flight,
+    )
+    readings = CounterMetricFamily(
+        "hptwin_readings", "Readings by verdict.", labels=["verdict"]
+    )
+    for verdict, number in sorted(counts.readings.items()):
+        readings.add_metric([verdict], number)
+    yield readings
+    reasons = CounterMetricFamily(
+        "hptwin_readings_refused",
+        "Readings that were quarantined or rejected, by reason.",
+        labels=["reason"],
+    )
+    for reason, number in sorted(counts.reasons.items()):
+        reasons.add_metric([reason], number)
+    yield reasons

@@ -23,6 +23,7 @@ from calibration.period import (
     LEAST_DAY_HOURS,
     MOST_ROWS,
     hours_of,
+    pairs,
     refuse,
     span_of,
     thin,
@@ -370,6 +371,11 @@ def fit_degradation(
         values=values,
         errors=errors,
         degradation=ratios,
+        informed={
+            name: float(deviation[k]) / DEGRADATIONS[name][1]
+            for k, name in enumerate(free)
+        },
+        related=pairs(free, answer.covariance[:count, :count]),
     )
     cov = answer.covariance[:count, :count]
     return Fit(

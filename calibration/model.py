@@ -89,6 +89,11 @@ class Model:
         Fitted parameters, their values and standard errors, in their units.
     fixed
         Parameters that were not fitted, and why.
+    informed
+        Standard error of each fitted parameter over what it was before any data;
+        near 1, the data said little. [1]
+    related
+        Correlation of the fitted parameters' errors, pair by pair. [1]
     tracked
         Degradations that the instruments can tell apart.
     degradation
@@ -115,6 +120,8 @@ class Model:
     values: Mapping[str, float] = field(default_factory=lambda: _EMPTY)
     errors: Mapping[str, float] = field(default_factory=lambda: _EMPTY)
     fixed: Mapping[str, str] = field(default_factory=lambda: _EMPTY)
+    informed: Mapping[str, float] = field(default_factory=lambda: _EMPTY)
+    related: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: _EMPTY)
     tracked: tuple[str, ...] = ()
     degradation: Mapping[str, tuple[float, float, float]] = field(
         default_factory=lambda: _EMPTY
@@ -155,6 +162,8 @@ class Model:
             "values": dict(self.values),
             "errors": dict(self.errors),
             "fixed": dict(self.fixed),
+            "informed": dict(self.informed),
+            "related": {k: dict(v) for k, v in self.related.items()},
             "tracked": list(self.tracked),
             "degradation": {k: list(v) for k, v in self.degradation.items()},
             "scatter": dict(self.scatter),
@@ -207,6 +216,12 @@ class Model:
             values=numbers("values"),
             errors=numbers("errors"),
             fixed={str(k): str(v) for k, v in data["fixed"].items()},
+            # Models written before these were kept have neither.
+            informed={str(k): float(v) for k, v in data.get("informed", {}).items()},
+            related={
+                str(k): {str(n): float(x) for n, x in v.items()}
+                for k, v in data.get("related", {}).items()
+            },
             tracked=tuple(data["tracked"]),
             degradation={
                 str(k): (float(v[0]), float(v[1]), float(v[2]))

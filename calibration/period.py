@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -73,6 +74,16 @@ def scatter_of(rest: Matrix, index: pd.Index) -> tuple[float, float, float]:
     medians = pd.Series(rest, index=day).dropna().groupby(level=0).median()
     daily = float(medians.std(ddof=1)) if len(medians) > 2 else scatter
     return scatter, daily, autocorrelation(rest, index)
+
+
+def pairs(names: Sequence[str], covariance: Matrix) -> dict[str, dict[str, float]]:
+    """Return the correlation of each pair of parameters. [1]."""
+    deviation = np.sqrt(np.diag(covariance))
+    matrix = covariance / np.outer(deviation, deviation)
+    return {
+        a: {b: float(matrix[i, j]) for j, b in enumerate(names) if j != i}
+        for i, a in enumerate(names)
+    }
 
 
 def refuse(code: str, sentence: str, unit: str, **evidence: Any) -> Refusal:

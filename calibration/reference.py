@@ -25,6 +25,7 @@ from calibration.period import (
     MOST_ROWS,
     hours_of,
     long_enough,
+    pairs,
     refuse,
     scatter_of,
     span_of,
@@ -269,7 +270,16 @@ def fit_reference(
         errors[name] = abs(scale) * float(np.sqrt(covariance[k, k]))
     deviation = np.sqrt(np.diag(covariance))
     model = model.with_(
-        physics=base, free=tuple(free), values=values, errors=errors, fixed=fixed
+        physics=base,
+        free=tuple(free),
+        values=values,
+        errors=errors,
+        fixed=fixed,
+        informed={
+            name: float(deviation[k]) / _REFERENCE[name][1]
+            for k, name in enumerate(free)
+        },
+        related=pairs(free, covariance),
     )
     model = _with_scatter(model, chosen)
     model = with_tracked(model, machine, used)

@@ -573,6 +573,30 @@ def models_list(config: ConfigFile = DEFAULT_CONFIG, json: Json = False) -> None
         out("no model yet")
 
 
+@models_app.command("show")
+def models_show(
+    unit: Annotated[str, typer.Argument(help="Whose model.")],
+    version: Annotated[
+        str, typer.Argument(help="As `models list` has it, or reference, or current.")
+    ] = "reference",
+    config: ConfigFile = DEFAULT_CONFIG,
+    json: Json = False,
+) -> None:
+    """Show one model: what was determined, how well, and what was not."""
+    from calibration.registry import RegistryError
+    from twin.service import models
+
+    try:
+        found = models.shown(load_config(config, as_json=json), unit, version)
+    except RegistryError as error:
+        stop(PROBLEMS, f"hptwin models show: {error}")
+    if json:
+        out_json(found)
+        return
+    for line in models.told(found):
+        out(line)
+
+
 @models_app.command("rollback")
 def models_rollback(
     unit: Annotated[str, typer.Argument(help="Whose model.")],

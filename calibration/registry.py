@@ -24,6 +24,20 @@ from urllib.parse import quote
 
 SCHEMA = 1
 _FORMAT = "hptwin-model"
+_BODY = frozenset(
+    {
+        "unit",
+        "role",
+        "version",
+        "created",
+        "model",
+        "provenance",
+        "gates",
+        "accepted",
+        "reason",
+    }
+)
+"""All that a record may hold: whoever can write a digest can write more."""
 _PACKAGES = ("hptwin", "numpy", "scipy", "scikit-learn", "CoolProp")
 
 
@@ -316,6 +330,12 @@ def _read(path: Path, unit: str) -> Record:
         raise RegistryError(
             f"{path}: its content does not match its SHA-256, so it was changed"
             " after it was written; restore it from a backup or roll back"
+        )
+    if set(body) != _BODY:
+        odd = ", ".join(sorted(set(body) ^ _BODY))
+        raise RegistryError(
+            f"{path}: a record holds {', '.join(sorted(_BODY))}; more or less than that"
+            f" is {odd}; remove it or roll back"
         )
     try:
         record = _record(body, str(sha))

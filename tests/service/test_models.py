@@ -6,15 +6,20 @@ import json
 import os
 import subprocess
 import sys
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from calibration.model import Model
-from calibration.registry import Registry, Role
+from calibration.registry import Registry, RegistryError, Role
+from ingest.archive import Archive
+from twin import simulate
 from twin.heatpump import from_nameplate
-from twin.service.config import load
+from twin.service import models
+from twin.service.config import Config, load
+from twin.service.replay import from_files, replay
 
 ROOT = Path(__file__).resolve().parents[2]
 PLANT = ROOT / "deploy" / "plant.toml"
@@ -26,7 +31,11 @@ def hptwin(state: Path, *words: str) -> subprocess.CompletedProcess[str]:
     environ = {k: v for k, v in os.environ.items() if not k.startswith("HPTWIN_")}
     return subprocess.run(
         [sys.executable, "-m", "twin.service.cli", *words, "-c", str(PLANT)],
-        env={**environ, "HPTWIN_STATE__DIR": str(state)},
+        env={
+            **environ,
+            "HPTWIN_STATE__DIR": str(state),
+            "HPTWIN_ARCHIVE__PATH": str(state / "archive"),
+        },
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -116,4 +125,88 @@ def test_a_tampered_model_is_not_shown(state: Path) -> None:
 
     assert done.returncode == 1
     assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+
+
+@pytest.fixture(scope="module")
+def commissioned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Archive]:
+    """Return a plant of one machine that has its reference, and five weeks of it."""
+    folder = tmp_path_factory.mktemp("plant")
+    made = simulate.simulate(
+        simulate.Scenario(
+            name="models",
+            length=timedelta(days=35),
+            step=timedelta(minutes=30),
+            machines=(simulate.Unit(id="hp1"),),
+            it_heat_w=0.75e6,
+            demand_heat_w=0.65e6,
+            reference_length=timedelta(days=14),
+        )
+    )
+    simulate.write(made, folder)
+    config = replace(load(folder / "plant.toml", {}), state_dir=folder / "state")
+    archive, _ = from_files([folder / "hp1.parquet"], config.sources)
+    registry = Registry(config.state_dir / "models")
+    stop = made.scenario.start + timedelta(days=16)
+    replay(config.plant, archive, stop=stop, registry=registry)
+    assert registry.active("hp1", Role.REFERENCE) is not None
+    return config, archive
+
+
+def test_a_dry_run_judges_and_writes_nothing(
+    commissioned: tuple[Config, Archive],
+) -> None:
+    """Every gate is told, and the state directory is what it was."""
+    config, archive = commissioned
+    before = {p: p.read_bytes() for p in config.state_dir.rglob("*") if p.is_file()}
+    (found,) = models.recalibrated(config, archive, dry_run=True)
+    after = {p: p.read_bytes() for p in config.state_dir.rglob("*") if p.is_file()}
+
+    assert found["unit"] == "hp1"
+    assert len(found["gates"]) > 3
+    assert all(gate["sentence"] for gate in found["gates"])
+    assert after == before
+
+
+def test_a_recalibration_is_kept_as_it_was_judged(
+    commissioned: tuple[Config, Archive],
+) -> None:
+    """The record has the dry run's verdict; accepted, it is in service."""
+    config, archive = commissioned
+    (dry,) = models.recalibrated(config, archive, dry_run=True)
+    (wet,) = models.recalibrated(config, archive, unit="hp1")
+    registry = Registry(config.state_dir / "models")
+    record = registry.history("hp1")[-1]
+    current = registry.active("hp1", Role.CURRENT)
+
+    assert (wet["accepted"], wet["reason"]) == (dry["accepted"], dry["reason"])
+    assert record.role is Role.CURRENT
+    assert record.accepted == wet["accepted"]
+    assert len(record.gates) == len(wet["gates"])
+    assert (current is not None and current.version == record.version) is (
+        record.accepted
+    )
+
+
+def test_a_machine_without_a_reference_is_not_recalibrated(
+    commissioned: tuple[Config, Archive], tmp_path: Path
+) -> None:
+    """It says so; a machine that there is not is an error with the names."""
+    config, archive = commissioned
+    new = replace(config, state_dir=tmp_path)
+    (found,) = models.recalibrated(new, archive)
+
+    assert not found["accepted"]
+    assert "no reference yet" in found["reason"]
+    with pytest.raises(RegistryError, match=r'"hp9" is no heat pump .* hp1'):
+        list(models.recalibrated(new, archive, unit="hp9"))
+
+
+def test_the_command_ends_with_1_where_nothing_was_accepted(state: Path) -> None:
+    """Whatever the reason; it is on stdout, as data if that is asked for."""
+    done = hptwin(state, "recalibrate", "hp1", "--dry-run", "--json")
+
+    assert done.returncode == 1, done.stderr
+    (found,) = json.loads(done.stdout)["recalibrations"]
+    assert "no telemetry" in found["reason"]
     assert "Traceback" not in done.stderr

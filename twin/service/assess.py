@@ -101,6 +101,69 @@ class Score:
         }
 
 
+def recalibrate(
+    registry: Registry,
+    plant: Plant,
+    machine: Machine,
+    windows: pd.DataFrame,
+    reference: tuple[str, Model],
+    present: Model | None,
+    stop: datetime,
+    *,
+    dry_run: bool = False,
+) -> gates.Verdict:
+    """Judge a candidate of the last weeks and keep the verdict.
+
+    Parameters
+    ----------
+    registry : Registry
+        Where the record goes; an accepted one goes into service with it.
+    plant : Plant
+        Its schedule says how many weeks, its log what was done.
+    machine : Machine
+        Of that plant.
+    windows : DataFrame
+        Of the machine, at least as far back.
+    reference : tuple of str and Model
+        Version and model of the reference in service.
+    present : Model or None
+        The current model in service.
+    stop : datetime
+        The end of the last day, by the clock of the data. UTC.
+    dry_run : bool
+        Judge only; nothing is written.
+
+    Returns
+    -------
+    Verdict
+        Every gate, and whether the candidate was accepted.
+    """
+    begin = pd.Timestamp(stop - plant.schedule.window)
+    windows = windows[windows.index > begin]
+    version, model = reference
+    verdict = gates.recalibrate(
+        windows, model, present, machine, now=stop, log=plant.maintenance
+    )
+    if not dry_run:
+        registry.save(
+            machine.id,
+            Role.CURRENT,
+            verdict.fit.model.to_dict() if verdict.fit is not None else {},
+            created=stop,
+            provenance={
+                "start": begin.to_pydatetime(),
+                "stop": stop,
+                "windows": int(windows["steady"].sum()),
+                "reference": version,
+                "config": _digest(plant),
+            },
+            gates=[gate.to_dict() for gate in verdict.gates],
+            accepted=verdict.accepted,
+            reason=verdict.reason,
+        )
+    return verdict
+
+
 class Assessor:
     """The twins of a plant, moved forward one day at a time.
 
@@ -389,31 +452,14 @@ class Assessor:
     def _recalibrate(self, twin: _Twin, machine: Machine, stop: datetime) -> None:
         if twin.reference is None or twin.windows is None:
             return
-        begin = pd.Timestamp(stop - self.plant.schedule.window)
-        windows = twin.windows[twin.windows.index > begin]
-        verdict = gates.recalibrate(
-            windows,
-            twin.reference,
-            twin.current,
+        verdict = recalibrate(
+            self.registry,
+            self.plant,
             machine,
-            now=stop,
-            log=self.plant.maintenance,
-        )
-        self.registry.save(
-            machine.id,
-            Role.CURRENT,
-            verdict.fit.model.to_dict() if verdict.fit is not None else {},
-            created=stop,
-            provenance={
-                "start": begin.to_pydatetime(),
-                "stop": stop,
-                "windows": int(windows["steady"].sum()),
-                "reference": twin.reference_version,
-                "config": self._config,
-            },
-            gates=[gate.to_dict() for gate in verdict.gates],
-            accepted=verdict.accepted,
-            reason=verdict.reason,
+            twin.windows,
+            (twin.reference_version, twin.reference),
+            twin.current,
+            stop,
         )
         twin.recalibrated = stop
         if verdict.accepted and verdict.fit is not None:

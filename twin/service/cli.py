@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
@@ -544,6 +544,46 @@ def alarms_close(
 ) -> None:
     """Close a case by your word; the twin checks whether it is so."""
     _act(config, "close", lambda alarms, now: alarms.close(key, who, now, reason))
+
+
+@app.command()
+def recalibrate(
+    unit: Annotated[
+        str | None, typer.Argument(help="One machine; all without it.")
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Judge only; write nothing.")
+    ] = False,
+    config: ConfigFile = DEFAULT_CONFIG,
+    json: Json = False,
+) -> None:
+    """Fit the last weeks again and let the gates judge; 1 if one is rejected."""
+    from calibration.registry import RegistryError
+    from ingest.archive import ArchiveError, ArchiveUnavailableError
+    from twin.service import models
+    from twin.service.run import open_configured
+
+    wired = load_config(config, as_json=json)
+    try:
+        with closing(open_configured(wired.archive, read_only=True)) as archive:
+            found = list(
+                models.recalibrated(wired, archive, unit=unit, dry_run=dry_run)
+            )
+    except RegistryError as error:
+        stop(PROBLEMS, f"hptwin recalibrate: {error}")
+    except (ArchiveError, ArchiveUnavailableError) as error:
+        stop(UNREACHABLE, f"hptwin recalibrate: archive: {error}")
+    if json:
+        out_json({"dry_run": dry_run, "recalibrations": found})
+    for one in () if json else found:
+        verdict = "accepted" if one["accepted"] else "rejected"
+        out(f"{one['unit']}  {verdict}  {one['reason']}")
+        for gate in one["gates"]:
+            out(f"  {gate['name']:<16} {gate['sentence']}")
+    if not json and not dry_run and any(one["accepted"] for one in found):
+        out("restart the service to use what was accepted")
+    if not all(one["accepted"] for one in found):
+        stop(PROBLEMS)
 
 
 models_app = typer.Typer(help="The models of every unit.", no_args_is_help=True)

@@ -1,14 +1,21 @@
-"""One model of one unit, in words and as data: what it knows and how well."""
+"""Models as a person asks for them: what one knows, and a recalibration by hand."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
 from calibration.identifiability import report
 from calibration.model import Model
 from calibration.registry import Record, Registry, RegistryError, Role
+from calibration.steady import windows
+from twin.service.assess import LEAD, recalibrate
 from twin.service.config import Config
+from twin.service.replay import midnight, period
 from twin.service.results import plain
+
+if TYPE_CHECKING:
+    from ingest.archive import Archive
 
 
 def shown(config: Config, unit: str, version: str) -> dict[str, Any]:
@@ -108,3 +115,70 @@ def told(shown: dict[str, Any]) -> list[str]:
     lines.append("")
     lines.append(f"told apart: {', '.join(known['tracked']) or 'nothing'}")
     return lines
+
+
+def recalibrated(
+    config: Config, archive: Archive, *, unit: str | None = None, dry_run: bool = False
+) -> Iterator[dict[str, Any]]:
+    """Recalibrate from the archive's last weeks, up to its last whole day.
+
+    Parameters
+    ----------
+    config : Config
+        The plant and its state directory.
+    archive : Archive
+        Its telemetry.
+    unit : str, optional
+        Only this machine; all of them by default.
+    dry_run : bool
+        Judge only; nothing is written.
+
+    Yields
+    ------
+    dict
+        By machine: ``unit``, ``accepted``, ``reason``, and the ``gates``. One that
+        has no reference, or no telemetry, is not accepted and says so.
+
+    Raises
+    ------
+    RegistryError
+        If there is no such machine, or a model's file is not what was written.
+    """
+    plant = config.plant
+    machines = [m for m in plant.machines if unit in (None, m.id)]
+    if not machines:
+        names = ", ".join(m.id for m in plant.machines)
+        raise RegistryError(
+            f'"{unit}" is no heat pump of this plant; there are {names}'
+        )
+    registry = Registry(config.state_dir / "models")
+    span = period(plant, archive)
+    for machine in machines:
+        found: dict[str, Any] = {"unit": machine.id, "accepted": False, "gates": []}
+        reference = registry.active(machine.id, Role.REFERENCE)
+        if reference is None:
+            yield found | {"reason": "there is no reference yet, so nothing to compare"}
+            continue
+        if span is None:
+            yield found | {"reason": "the archive has no telemetry of this plant"}
+            continue
+        stop = midnight(span[1])
+        begin = stop - plant.schedule.window
+        frame = archive.frame(machine.id, begin - LEAD, stop)
+        current = registry.active(machine.id, Role.CURRENT)
+        verdict = recalibrate(
+            registry,
+            plant,
+            machine,
+            windows(frame, machine, float(reference.provenance["minutes"])),
+            (reference.version, Model.from_dict(reference.model)),
+            Model.from_dict(current.model) if current else None,
+            stop,
+            dry_run=dry_run,
+        )
+        yield found | {
+            "accepted": verdict.accepted,
+            "reason": verdict.reason,
+            "stop": stop.isoformat(),
+            "gates": [plain(gate.to_dict()) for gate in verdict.gates],
+        }

@@ -75,10 +75,12 @@ _WHOLE: Mapping[str, tuple[str, str]] = {
 # What a physics that is not the plant's loses when weather and load leave those of
 # the reference, as 1 sigma of the ratio's logarithm: measured on the simulator,
 # whose physics differs, between its first autumn weeks and the colder ones after.
+# From the third week on a condenser read 2.3 % too good and an evaporator 2.1 % too
+# bad there, and with 0.015 and 0.012 95 % intervals covered 89 and 85 %.
 _STRUCTURE: Mapping[str, float] = MappingProxyType(
     {
-        "evaporator": 0.012,
-        "condenser": 0.015,
+        "evaporator": 0.018,
+        "condenser": 0.017,
         "isentropic": 0.008,
         "volumetric": 0.008,
         "subcooling": 0.05,

@@ -272,7 +272,9 @@ def error_of(windows: pd.DataFrame, model: Model) -> float:
         squares.append((rest / max(model.scatter.get(name, 1.0), 1e-9)) ** 2)
     if not squares:
         return float("nan")
-    return float(np.sqrt(np.nanmean(np.concatenate(squares))))
+    known = np.concatenate(squares)
+    known = known[np.isfinite(known)]
+    return float(np.sqrt(known.mean())) if len(known) else float("nan")
 
 
 def _injection(

@@ -239,6 +239,22 @@ def test_a_worse_candidate_is_rejected():
     assert not gate(verdict, "held_out")
 
 
+def test_a_weekend_without_running_is_no_bad_day_of_the_dry_run():
+    """What could not be judged counts for nobody."""
+    told, found = judged(DAYS)
+    late = found[found.index > pd.Timestamp(BEGINS)]
+    rested = late["steady"] & (pd.DatetimeIndex(late.index).day_of_week < 5)
+    verdict = recalibrate(
+        late.assign(steady=rested),
+        reference().model,
+        None,
+        told,
+        now=found.index[-1].to_pydatetime(),
+    )
+
+    assert gate(verdict, "dry_run")
+
+
 def test_a_verdict_is_data(tmp_path):
     """It goes into the registry as it is, accepted or not."""
     told, found = judged(DAYS)

@@ -204,7 +204,7 @@ def peer(
     found : DataFrame
         Windows of :func:`calibration.steady.windows`.
     reference : Model
-        Whose outputs are fitted; the start is a fifth off its parameters.
+        Whose outputs are fitted; the start is a tenth off its parameters.
     rows : int
         How many of the windows. [1]
     repeats : int
@@ -229,6 +229,9 @@ def peer(
     unit = np.where([n.endswith(("_w", "_pa")) for n in outputs], _RELATIVE * y, 1.0)
     unit = np.where([n.endswith("_degc") for n in outputs], _KELVIN, unit)
     best = np.array([getattr(pump.parameters, name) for name in PARAMETERS])
+    # One that was fitted as next to nothing must still move by something, else
+    # it lets both run into a minimum of its own.
+    best = np.where(np.abs(best) < 0.01, 0.01, best)
 
     def machine(x: Array) -> HeatPump:
         return pump.replace(**_named(PARAMETERS, best * x))
@@ -242,7 +245,7 @@ def peer(
         slope = slope * best / unit[:, :, None]
         return np.where(np.isfinite(slope), slope, 0.0).reshape(-1, len(best))
 
-    start = np.where(np.arange(len(best)) % 2 == 0, 1.2, 0.85)
+    start = np.where(np.arange(len(best)) % 2 == 0, 1.1, 0.93)
 
     def ask(derivatives: Any) -> Any:
         return least_squares(

@@ -89,7 +89,9 @@ class Online:
         """Yield what a person reads."""
         yield f"broker: {self.broker or 'not reached'}"
         for each in self.topics:
-            points = ", ".join(each.points)
+            points = ", ".join(each.points[:3])
+            if len(each.points) > 3:
+                points += f" and {len(each.points) - 3} more"
             if not self.broker:
                 continue
             if not each.allowed:

@@ -327,6 +327,8 @@ def _said_time(time: Any, where: ZoneInfo) -> str:
 def _said_window(window: Any, where: ZoneInfo) -> str:
     if isinstance(window, str) or not isinstance(window, Sequence):
         return "" if window is None else str(window)
+    if None in window:  # nothing was fitted
+        return ""
     days = (one.rsplit(" ", 2)[0] for one in (_said_time(w, where) for w in window))
     return " to ".join(days)
 

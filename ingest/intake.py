@@ -310,9 +310,6 @@ class Intake:
             return
         while not self._stopping.is_set():
             deliveries = subscriber.take(timeout=0.25)
-            if not subscriber.status().thread_alive and not self._stopping.is_set():
-                _log.error("the network thread has ended; starting it again")
-                subscriber.revive()
             if not deliveries:
                 continue
             messages = [delivery.message for delivery in deliveries]

@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from ingest.payload import LONGEST_PAYLOAD, UnreadableError, milliseconds, value
+from ingest.payload import UnreadableError, instant, too_long, value
 from ingest.reading import Reading, Rejection, Source
 
 # So many bad lines are told one by one, and so many are gone through at all.
@@ -83,9 +83,8 @@ def decode(
         rejection with its number, and takes no other line with it; only after
         a thousand such lines the rest of the message is given up.
     """
-    if len(payload) > LONGEST_PAYLOAD:
-        detail = f"{len(payload)} bytes; at most {LONGEST_PAYLOAD} are read"
-        return [Rejection(topic, "", "", "payload too long", detail)]
+    if refused := too_long(topic, payload):
+        return [refused]
     found: list[Reading | Rejection] = []
     bad = seen = place = 0
     number = 1
@@ -170,15 +169,8 @@ def _read(
             continue
         try:
             si = value(_value(raw), source)
-            if line.stamp:
-                time_ms = milliseconds(line.stamp)
-            elif retained:
-                raise UnreadableError(
-                    "retained without a time",
-                    "a retained line has no time of its own; publish it with one",
-                )
-            else:
-                time_ms = received_ms
+            stamp = line.stamp or None
+            time_ms = instant(stamp, received_ms, retained=retained, what="line")
         except UnreadableError as error:
             detail = f"line {line.number}: {error}"
             found.append(

@@ -100,9 +100,8 @@ def decode(
                 f"no point is read from {_shown(topic)}",
             )
         ]
-    if len(payload) > LONGEST_PAYLOAD:
-        detail = f"{len(payload)} bytes; at most {LONGEST_PAYLOAD} are read"
-        return [Rejection(topic, "", "", "payload too long", detail)]
+    if refused := too_long(topic, payload):
+        return [refused]
     document: Any = None
     if not (len(wanted) == 1 and not wanted[0].pointer and not wanted[0].time_pointer):
         try:
@@ -149,21 +148,41 @@ def _read(
     elif source.time_pointer:
         raw = document
     si = value(raw, source)
-    time_ms = received_ms
-    stamp: Any = _ABSENT
-    if source.time_pointer:
-        known = clock.get(source.time_pointer)
-        if known is not None:
-            return Reading(source.unit, source.point, known, si)
-        stamp = _at(document, source.time_pointer)
-    if stamp is not _ABSENT and stamp is not None:
-        time_ms = clock[source.time_pointer] = milliseconds(stamp)
-    elif retained:
+    time_ms = clock.get(source.time_pointer)
+    if time_ms is None:
+        stamp = _at(document, source.time_pointer) if source.time_pointer else None
+        stamp = None if stamp is _ABSENT else stamp
+        time_ms = instant(stamp, received_ms, retained=retained, what="message")
+        if stamp is not None:
+            clock[source.time_pointer] = time_ms
+    return Reading(source.unit, source.point, time_ms, si)
+
+
+def too_long(topic: str, payload: bytes) -> Rejection | None:
+    """Return why a payload is not even looked at, None if it is."""
+    if len(payload) <= LONGEST_PAYLOAD:
+        return None
+    detail = f"{len(payload)} bytes; at most {LONGEST_PAYLOAD} are read"
+    return Rejection(topic, "", "", "payload too long", detail)
+
+
+def instant(stamp: object, received_ms: int, *, retained: bool, what: str) -> int:
+    """Return the time of a value in ms since 1970: its own, else that of reception.
+
+    Raises
+    ------
+    UnreadableError
+        If its own means nothing; or if it has none and the broker kept it, for
+        it may then be months old. ``what`` it is stands in the sentence.
+    """
+    if stamp is not None:
+        return milliseconds(stamp)
+    if retained:
         raise UnreadableError(
             "retained without a time",
-            "a retained message has no time of its own; publish one with it",
+            f"a retained {what} has no time of its own; publish it with one",
         )
-    return Reading(source.unit, source.point, time_ms, si)
+    return received_ms
 
 
 def value(raw: object, source: Source) -> float:

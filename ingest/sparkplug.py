@@ -22,7 +22,7 @@ from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
 
-from ingest.payload import LONGEST_PAYLOAD, UnreadableError, milliseconds, value
+from ingest.payload import UnreadableError, instant, milliseconds, too_long, value
 from ingest.reading import Flag, Reading, Rejection, Source
 from twin.points import nearest
 
@@ -268,9 +268,8 @@ class Host:
         if route is None:
             detail = f"no Sparkplug point is read from {topic!r}"
             return [Rejection(topic, "", "", "unmapped topic", detail[:300])]
-        if len(payload) > LONGEST_PAYLOAD:
-            detail = f"{len(payload)} bytes; at most {LONGEST_PAYLOAD} are read"
-            return [Rejection(topic, "", "", "payload too long", detail)]
+        if refused := too_long(topic, payload):
+            return [refused]
         try:
             content = _Payload.FromString(payload)
         except message.DecodeError:
@@ -678,14 +677,8 @@ def _metrics(
 
 
 def _sent(content: Any, received_ms: int, retained: bool) -> int:
-    if content.timestamp:
-        return milliseconds(content.timestamp)
-    if retained:
-        raise UnreadableError(
-            "retained without a time",
-            "a retained message has no time of its own; publish one with it",
-        )
-    return received_ms
+    stamp = content.timestamp or None
+    return instant(stamp, received_ms, retained=retained, what="message")
 
 
 def _signed(number: int, kind: int) -> int:

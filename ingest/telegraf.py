@@ -10,13 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ingest.payload import (
-    LONGEST_PAYLOAD,
-    UnreadableError,
-    json_document,
-    milliseconds,
-    value,
-)
+from ingest.payload import UnreadableError, instant, json_document, too_long, value
 from ingest.reading import Reading, Rejection, Source
 
 # So many bad metrics are told one by one, the rest as a number.
@@ -51,9 +45,8 @@ def decode(
         Never none, and never an exception. A metric that is none is a
         rejection with its place in the batch, and takes no other with it.
     """
-    if len(payload) > LONGEST_PAYLOAD:
-        detail = f"{len(payload)} bytes; at most {LONGEST_PAYLOAD} are read"
-        return [Rejection(topic, "", "", "payload too long", detail)]
+    if refused := too_long(topic, payload):
+        return [refused]
     try:
         content = json_document(payload)
     except UnreadableError as error:
@@ -100,16 +93,9 @@ def _read(
             continue
         try:
             si = value(fields[source.pointer], source)
-            stamp = metric.get("timestamp")
-            if stamp is not None:
-                time_ms = milliseconds(stamp)
-            elif retained:
-                raise UnreadableError(
-                    "retained without a time",
-                    "a retained metric has no time of its own; publish it with one",
-                )
-            else:
-                time_ms = received_ms
+            time_ms = instant(
+                metric.get("timestamp"), received_ms, retained=retained, what="metric"
+            )
         except UnreadableError as error:
             found.append(
                 Rejection(topic, source.unit, source.point, error.reason, str(error))

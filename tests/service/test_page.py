@@ -44,6 +44,10 @@ FLAGS = [
     "--disable-sync",
 ]
 
+# Each chart is fetched by itself; the first on the page says nothing of the last.
+DRAWN = """() => [...document.querySelectorAll('[data-chart]')]
+    .every(place => place.getAttribute('aria-busy') === 'false')"""
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[sync_api.Browser]:
@@ -112,8 +116,7 @@ class Visit:
         """Open a page and wait until it is live and drawn."""
         self.page.goto(self.server.url + path)
         self.page.wait_for_selector("#line.on")
-        if path != "/alarms":
-            self.page.wait_for_selector(".uplot canvas")
+        self.page.wait_for_function(DRAWN)
         return self.page
 
     def foreign(self) -> list[str]:

@@ -210,6 +210,8 @@ function annotate(u, data) {
 }
 
 async function chart(place) {
+  // A screen reader waits for the words, and a test for the ink.
+  place.setAttribute("aria-busy", "true");
   let data;
   try {
     const answer = await fetch(place.dataset.chart);
@@ -219,6 +221,7 @@ async function chart(place) {
     data = { times: [], reason: "The chart could not be loaded; the twin does not answer." };
   }
   let plot = draw(place, data);
+  place.setAttribute("aria-busy", "false");
   if (!plot) return;
   let width = place.clientWidth;
   new ResizeObserver(() => {

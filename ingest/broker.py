@@ -175,6 +175,8 @@ class Delivery(NamedTuple):
 class Status:
     """What a subscriber knows of its connection.
 
+    ``subscribed`` is when the broker has answered for every topic, refused ones
+    included; until then what is published meets no subscription of ours.
     ``last_message_ms`` is None before the first message. ``refused`` names
     the topics that the broker does not let us read. ``overflows`` counts the
     messages that were let go and fetched again, ``revivals`` the times the
@@ -183,6 +185,7 @@ class Status:
     """
 
     connected: bool
+    subscribed: bool
     thread_alive: bool
     epoch: int
     last_message_ms: int | None
@@ -258,6 +261,7 @@ class Subscriber:
         self._epoch_lock = threading.Lock()
         self._epoch = 0
         self._connected = False
+        self._subscribed = False
         self._connected_ms = 0
         self._client: Client | None = None
         self._thread: threading.Thread | None = None
@@ -360,6 +364,7 @@ class Subscriber:
         """Return the state of the connection as it is now."""
         return Status(
             connected=self._connected,
+            subscribed=self._subscribed,
             thread_alive=self._thread is not None and self._thread.is_alive(),
             epoch=self._epoch,
             last_message_ms=self._last_message_ms,
@@ -413,6 +418,7 @@ class Subscriber:
         with self._epoch_lock:
             self._epoch += 1
             self._connected = connected
+            self._subscribed = False
             self._letting_go = False
 
     # Callbacks run in the network thread, which an exception would end.
@@ -531,6 +537,7 @@ class Subscriber:
                 if reason.is_failure:
                     self._refused[topic] = None
                     _log.warning("the broker does not let us read %r", topic)
+            self._subscribed = not self._subscribing
         except Exception as error:  # noqa: BLE001  it would end the thread
             self._failed(error)
 

@@ -70,9 +70,10 @@ _END = datetime(9999, 1, 1, tzinfo=UTC)
 class Health:
     """Whether readings flow, and if not, where they stand.
 
-    ``problem`` is a sentence for a person, empty while all is well.
-    ``message_age_s`` is the time since the last message arrived, None before
-    the first. [s] ``lag`` is how many messages wait in the journal. ``late``
+    ``connected`` is with every subscription answered: only then is what the
+    plant sends sent to us. ``problem`` is a sentence for a person, empty while
+    all is well. ``message_age_s`` is the time since the last message arrived,
+    None before the first. [s] ``lag`` is how many messages wait in the journal. ``late``
     readings were more than a quarter of an hour old when they arrived,
     ``conflicts`` are second values for one instant; both since the start.
     """
@@ -280,7 +281,7 @@ class Intake:
             problems.append("a thread of the intake has ended; restart the service")
         last = status.last_message_ms if status is not None else None
         return Health(
-            connected=status.connected if status is not None else False,
+            connected=status.subscribed if status is not None else False,
             threads_alive=alive,
             message_age_s=None if last is None else max(0.0, (now_ms - last) / 1e3),
             lag=lag,

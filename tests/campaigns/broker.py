@@ -45,7 +45,7 @@ def run(
             Connection(port=broker.port, client_id="service"), [TOPIC], lasting=lasting
         )
         service.start()
-        rig.until(lambda: service.status().connected, "the service connects")
+        rig.until(lambda: service.status().subscribed, "the service subscribes")
         time.sleep(0.3)  # until the subscription is acknowledged
         over, stored = threading.Event(), _Stored(service)
         sender = _Sender(broker.port, over)

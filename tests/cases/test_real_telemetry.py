@@ -75,7 +75,7 @@ def through(
     intake = Intake(config.sources, archive, journal, subscriber)
     intake.start()
     try:
-        wait_for(lambda: subscriber.status().connected)
+        wait_for(lambda: subscriber.status().subscribed)
         with Publisher(replace(here, client_id=f"plant-{folder.name}")) as plant:
             published = plant.publish_all(messages, timeout=120.0)
         wait_for(lambda: intake.counts().received >= published, timeout=120.0)

@@ -312,7 +312,7 @@ def main(plan: Plan) -> None:
         ).start()
     said = None
     while True:
-        if subscriber.status().connected:
+        if subscriber.status().subscribed:
             (folder / "connected").touch()
         problem = intake.health(time.time_ns() // 1_000_000).problem
         if problem != said:

@@ -39,7 +39,7 @@ def subscriber(mosquitto: servers.Server) -> Iterator[Subscriber]:
     """Return a subscriber to the topic ``t``, connected."""
     made = Subscriber(Connection(port=mosquitto.port, client_id="s"), ["t"])
     made.start()
-    until(lambda: made.status().connected)
+    until(lambda: made.status().subscribed)
     yield made
     made.stop()
 
@@ -91,7 +91,7 @@ def test_an_acknowledgement_of_an_earlier_connection_is_not_sent(
     old = gather(subscriber, 10)
     subscriber.stop()
     subscriber.start()
-    until(lambda: subscriber.status().connected)
+    until(lambda: subscriber.status().subscribed)
 
     assert subscriber.acknowledge(old) == 0
     assert numbers(gather(subscriber, 10)) == list(range(10))
@@ -107,7 +107,7 @@ def test_the_broker_may_go_and_come_back(
     until(lambda: not subscriber.status().connected)
     assert subscriber.status().problem
     mosquitto.start()
-    until(lambda: subscriber.status().connected)
+    until(lambda: subscriber.status().subscribed)
     publisher.publish_all(("t", str(i)) for i in range(5, 10))
     found: list[int] = []
     until(lambda: found.extend(numbers(subscriber.take(timeout=0.1))) or 9 in found)  # type: ignore[func-returns-value]
@@ -126,7 +126,7 @@ def test_a_broker_that_no_longer_answers_is_given_up(
         Connection(port=mosquitto.port, client_id="s", keepalive_s=2), ["t"]
     )
     subscriber.start()
-    until(lambda: subscriber.status().connected)
+    until(lambda: subscriber.status().subscribed)
     assert mosquitto.process is not None
     mosquitto.process.send_signal(signal.SIGSTOP)
     try:
@@ -134,7 +134,7 @@ def test_a_broker_that_no_longer_answers_is_given_up(
         assert subscriber.status().problem
     finally:
         mosquitto.process.send_signal(signal.SIGCONT)
-    until(lambda: subscriber.status().connected)
+    until(lambda: subscriber.status().subscribed)
     publisher.publish("t", "1")
     assert numbers(gather(subscriber, 1)) == [1]
     subscriber.stop()
@@ -148,7 +148,7 @@ def test_memory_is_bounded_and_what_was_let_go_is_fetched_again(
         Connection(port=mosquitto.port, client_id="slow"), ["t"], limit_bytes=20_000
     )
     subscriber.start()
-    until(lambda: subscriber.status().connected)
+    until(lambda: subscriber.status().subscribed)
     publisher.publish_all(("t", str(i)) for i in range(300))
     until(lambda: subscriber.status().overflows > 0)
     assert subscriber.status().waiting <= 50
@@ -203,7 +203,7 @@ def test_a_thread_that_ended_is_started_again(
     until(lambda: not subscriber.status().thread_alive)
     assert subscriber.take(timeout=0.0) == []
     assert subscriber.status().revivals == 1
-    until(lambda: subscriber.status().connected)
+    until(lambda: subscriber.status().subscribed)
     publisher.publish("t", "1")
 
     assert numbers(gather(subscriber, 1)) == [1]
@@ -386,7 +386,7 @@ def test_silence_is_a_problem_and_a_message_ends_it(
         Connection(port=mosquitto.port, client_id="s"), ["t"], clock=lambda: now
     )
     subscriber.start()
-    until(lambda: subscriber.status().connected)
+    until(lambda: subscriber.status().subscribed)
     now += 899_000
     assert subscriber.status().problem == ""
     now += 2_000

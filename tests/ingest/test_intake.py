@@ -105,7 +105,7 @@ def test_nothing_is_lost_between_publisher_and_archive(
     subscriber = Subscriber(Connection(port=mosquitto.port), ["plant/hp1", "plant/hp2"])
     intake = Intake(SOURCES, archive, journal, subscriber)
     intake.start()
-    until(lambda: subscriber.status().connected)
+    until(lambda: subscriber.status().subscribed)
     with Publisher(Connection(port=mosquitto.port, client_id="p")) as publisher:
         publisher.publish_all(traffic(3000))
     until(lambda: intake.counts().received == 3000)
@@ -202,7 +202,7 @@ def test_a_full_journal_stops_acknowledging_and_resumes(
     subscriber = Subscriber(Connection(port=mosquitto.port), ["plant/hp1", "plant/hp2"])
     intake = Intake(SOURCES, archive, journal, subscriber)
     intake.start()
-    until(lambda: subscriber.status().connected)
+    until(lambda: subscriber.status().subscribed)
     with Publisher(Connection(port=mosquitto.port, client_id="p")) as publisher:
         for i in range(0, 500, 10):
             publisher.publish_all(traffic(500)[i : i + 10])
@@ -315,7 +315,7 @@ def test_a_network_thread_that_ended_is_started_again(
     subscriber = Subscriber(Connection(port=mosquitto.port), ["plant/hp1", "plant/hp2"])
     intake = Intake(SOURCES, MemoryArchive(), journal, subscriber)
     intake.start()
-    until(lambda: subscriber.status().connected)
+    until(lambda: subscriber.status().subscribed)
     first, client = subscriber._thread, subscriber._client
     assert first is not None
     assert client is not None

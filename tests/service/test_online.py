@@ -74,7 +74,7 @@ def test_the_service_keeps_its_session_and_its_messages(
     mqtt = replace(config.mqtt, port=mosquitto.port)
     service = Subscriber(mqtt, ["plant/hp1"])
     service.start()
-    while not service.status().connected:
+    while not service.status().subscribed:
         service.take(timeout=0.05)
     with Publisher(replace(mqtt, client_id="plant")) as publisher:
         publisher.publish("plant/hp1", b"1")
@@ -114,7 +114,7 @@ def test_dropped_messages_are_told(tmp_path: Path, config: Config) -> None:
         mqtt = replace(config.mqtt, port=server.port)
         away = Subscriber(mqtt, ["plant/hp1"])
         away.start()
-        while not away.status().connected:
+        while not away.status().subscribed:
             away.take(timeout=0.05)
         with Publisher(replace(mqtt, client_id="plant")) as publisher:
             publisher.publish("plant/hp1", b"0")

@@ -86,9 +86,8 @@ def test_it_comes_back_as_a_backfill_of_the_file_would_have_it(
     journal = Journal(tmp_path / "journal.sqlite")
     intake = Intake(SOURCES, arrived, journal, subscriber)
     intake.start()
-    while not subscriber.status().connected:
+    while not subscriber.status().subscribed:
         time.sleep(0.01)
-    time.sleep(0.2)
     seen: list[publish.Progress] = []
     done = publish.play(traffic, publish.identity(connection), progress=seen.append)
     end = time.monotonic() + 20
@@ -219,12 +218,14 @@ def test_an_interrupt_ends_it_with_its_account(
         env={**os.environ, "HPTWIN_MQTT__PORT": str(mosquitto.port)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
+        # What a shell has put in the background would not hear of an interrupt.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     log = mosquitto.folder / "server.log"
     end = time.monotonic() + 30
     while "hptwin-publish" not in log.read_text("utf-8") and time.monotonic() < end:
         time.sleep(0.05)
-    time.sleep(0.7)  # until its first row is acknowledged
+    time.sleep(2.0)  # until its first row is acknowledged
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=20)
 

@@ -53,7 +53,7 @@ def test_every_scrape_balances(mosquitto: servers.Server, tmp_path: Path) -> Non
     intake = Intake(SOURCES, MemoryArchive(), journal, subscriber, batch=50)
     registry = telemetry.registry(intake, now_ms)
     intake.start()
-    while not subscriber.status().connected:
+    while not subscriber.status().subscribed:
         time.sleep(0.01)
     begin = now_ms()
     good = [json.dumps({"ts": begin - i, "t": 40 + i % 9}) for i in range(1500)]

@@ -426,7 +426,7 @@ def _subscribe(port: int, topics: Sequence[str]) -> None:
         subscriber = Subscriber(Connection(port=port, client_id=client), topics)
         subscriber.start()
         end = time.monotonic() + 30
-        while not subscriber.status().connected:
+        while not subscriber.status().subscribed:
             if time.monotonic() > end:
                 raise BenchError("mosquitto lets nobody in")
             time.sleep(0.01)

@@ -73,8 +73,8 @@ class Health:
     ``connected`` is with every subscription answered: only then is what the
     plant sends sent to us. ``problem`` is a sentence for a person, empty while
     all is well. ``message_age_s`` is the time since the last message arrived,
-    None before the first. [s] ``lag`` is how many messages wait in the journal. ``late``
-    readings were more than a quarter of an hour old when they arrived,
+    None before the first. [s] ``lag`` is how many messages wait in the journal.
+    ``late`` readings were more than a quarter of an hour old when they arrived,
     ``conflicts`` are second values for one instant; both since the start.
     """
 

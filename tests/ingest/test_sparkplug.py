@@ -566,7 +566,9 @@ def test_a_story_over_a_real_broker(mosquitto: servers.Server) -> None:
         host_side.start()
         node_side.start()
         try:
-            until(lambda: host_side.status().subscribed and node_side.status().subscribed)
+            until(
+                lambda: host_side.status().subscribed and node_side.status().subscribed
+            )
             for topic, content in [*node.births(), node.data(a1=66.0)]:
                 there.publish(topic, content, retain=False)
             until(lambda: len(readings) == 3)

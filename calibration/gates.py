@@ -82,13 +82,15 @@ class Gate:
 class Verdict:
     """Whether a candidate goes into service, why, and what every gate measured.
 
-    ``fit`` is the candidate, None where none could be fitted.
+    ``fit`` is the candidate, None where none could be fitted. ``remarks`` say
+    what no gate could be asked, and what is unusual without being refused.
     """
 
     accepted: bool
     reason: str
     gates: tuple[Gate, ...]
     fit: Fit | None = None
+    remarks: tuple[str, ...] = ()
 
 
 def _steady(windows: pd.DataFrame) -> pd.DataFrame:

@@ -817,8 +817,9 @@ def from_nameplate(machine: Machine) -> HeatPump:
 
     Conductances, swept volume and isentropic efficiency are solved so that the
     nameplate's point is reproduced. Where it says nothing, a typical machine
-    of its kind speaks: approaches of 3 K and 2 K (wider or narrower if the
-    efficiency would otherwise be implausible), 5 K superheat, 4 K subcooling.
+    of its kind speaks: approaches of 3 K and 2 K where it tells no saturation
+    temperatures (wider or narrower if the efficiency would otherwise be
+    implausible), 5 K superheat, 4 K subcooling.
 
     Parameters
     ----------
@@ -876,6 +877,10 @@ def from_nameplate(machine: Machine) -> HeatPump:
     for stretch in (1.0, 0.8, 1.25, 0.65, 1.6, 0.5, 2.0, 0.35, 2.6, 0.25, 3.5, 5.0):
         t_e = t_so - _EVAPORATOR_APPROACH_K * stretch
         t_c = max(t_ko + _CONDENSER_APPROACH_K * stretch, t_ki + base.subcooling_k + 1)
+        if plate.evaporating_temp_degc is not None:
+            t_e = plate.evaporating_temp_degc
+        if plate.condensing_temp_degc is not None:
+            t_c = plate.condensing_temp_degc
         superheat = min(base.superheat_k, 0.8 * (t_si - t_e))
         h1, s1 = (float(v) for v in fluid.suction_state(t_e, superheat)[1:])
         h3 = float(fluid.subcooled_enthalpy(t_c, base.subcooling_k))

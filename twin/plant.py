@@ -45,7 +45,8 @@ class Nameplate:
     Temperatures are the four liquid temperatures of that point, as seen from
     the machine. [degC] ``sink_heat_w`` and ``power_w`` belong to it. [W]
     ``speed_hz`` is the shaft speed there, None for a machine whose speed is
-    not known. [Hz]
+    not known. [Hz] ``evaporating_temp_degc`` and ``condensing_temp_degc`` are the
+    refrigerant's there where the data sheet tells them. [degC]
     """
 
     sink_heat_w: float
@@ -55,6 +56,8 @@ class Nameplate:
     sink_inlet_temp_degc: float
     sink_outlet_temp_degc: float
     speed_hz: float | None = None
+    evaporating_temp_degc: float | None = None
+    condensing_temp_degc: float | None = None
 
     @property
     def cop(self) -> float:
@@ -69,6 +72,8 @@ class Machine:
     ``points`` are the vocabulary names that are really measured; everything a
     machine can be asked depends on them. ``uncertainty`` overrides the
     standard uncertainty of an instrument, by point, in the point's unit.
+    ``reference_accepted`` is why the operator takes the machine as it was found,
+    where what was learnt of it is not what its nameplate promises.
     """
 
     id: str
@@ -84,6 +89,7 @@ class Machine:
     standby_power_w: float = 0.0
     cleaning_cost_eur: float = 1500.0
     uncertainty: Mapping[str, float] = field(default_factory=lambda: _NOTHING)
+    reference_accepted: str = ""
 
     kind = Kind.HEAT_PUMP
 

@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from calibration import bill, fit, gates, health, steady
+from calibration import bill, commissioning, fit, gates, health, steady
 from calibration.model import Model, expect
 from calibration.registry import Registry, Role
 from twin import kpi, ledger
 from twin.finding import Finding, FindingKind, Refusal
 from twin.heatpump import HeatPump
-from twin.plant import Action, Exchanger, Machine, Plant
+from twin.plant import Exchanger, Machine, Maintenance, Plant
 from twin.service.results import Results, empty, to_json
 from twin.states import derive_rejector
 
@@ -45,8 +45,6 @@ AGAIN = timedelta(days=7)
 """How long after a refused reference it is tried again."""
 _LEDGER_LOOK = timedelta(days=45)
 _SAME_CASE = timedelta(days=7)
-# A recorded change of the plant or of its sensors opens a new reference.
-_NEW_EPOCH = (Action.OVERHAULED, Action.SENSOR_REPLACED)
 
 
 @dataclass(slots=True)
@@ -61,6 +59,8 @@ class _Twin:
     history: pd.DataFrame | None = None
     reference: Model | None = None
     reference_version: str = ""
+    before: Model | None = None
+    before_made: datetime | None = None
     current: Model | None = None
     refusal: Refusal | None = None
     asked: datetime | None = None
@@ -287,6 +287,21 @@ class Assessor:
             kpis=_joined([results.kpis, *hours]),
         )
 
+    def reopen(self, until: datetime) -> None:
+        """Retire references that a recorded change has overtaken.
+
+        Whether it was recorded while this process was away, or after the event.
+
+        Parameters
+        ----------
+        until : datetime
+            The end of the last day judged, aware.
+        """
+        for twin in self._twins.values():
+            if twin.reference is not None and twin.commissioned is not None:
+                for event in self._changes(twin, twin.commissioned, until):
+                    self._new_epoch(twin, event.time)
+
     def warm(self, stop: datetime, frames: Frames) -> None:
         """Remember a day that was judged before this process began."""
         for unit, twin in self._twins.items():
@@ -300,6 +315,8 @@ class Assessor:
     def resume(self, results: Results, until: datetime) -> None:
         """Go on where results that were written before leave off."""
         for unit, twin in self._twins.items():
+            if twin.reference is None:
+                continue
             rows = results.health[results.health["unit"] == unit]
             twin.history = rows[rows["time"] <= pd.Timestamp(until)]
         cut = pd.Timestamp(until)
@@ -315,7 +332,8 @@ class Assessor:
         self, twin: _Twin, frame: pd.DataFrame, start: datetime, stop: datetime
     ) -> pd.DataFrame:
         """Move one twin by a day, and return the day's windows."""
-        self._maybe_new_epoch(twin, start, stop)
+        for event in self._changes(twin, start, stop):
+            self._new_epoch(twin, event.time)
         if twin.reference is None:
             self._remember_raw(twin, frame, start)
         today = self._windows(twin, frame, start)
@@ -363,15 +381,23 @@ class Assessor:
             twin.began = begin or start
         twin.raw.append(own)
 
-    def _maybe_new_epoch(self, twin: _Twin, start: datetime, stop: datetime) -> None:
-        for event in self.plant.maintenance:
-            if (
-                event.unit == twin.device.id
-                and event.action in _NEW_EPOCH
-                and start < event.time <= stop
-            ):
-                twin.reference = twin.current = twin.windows = twin.history = None
-                twin.raw, twin.began, twin.asked = [], event.time, None
+    def _changes(
+        self, twin: _Twin, after: datetime, until: datetime
+    ) -> list[Maintenance]:
+        """Return what was recorded of a unit that its reference cannot outlive."""
+        return [
+            event
+            for event in self.plant.maintenance
+            if event.unit == twin.device.id
+            and event.action in commissioning.NEW_EPOCH
+            and after < event.time <= until
+        ]
+
+    def _new_epoch(self, twin: _Twin, began: datetime) -> None:
+        if twin.reference is not None:
+            twin.before, twin.before_made = twin.reference, twin.commissioned
+        twin.reference = twin.current = twin.windows = twin.history = None
+        twin.raw, twin.began, twin.asked = [], began, None
 
     # --- learning ------------------------------------------------------------
 
@@ -410,6 +436,20 @@ class Assessor:
         model, history = health.commission(
             windows, model, twin.device, log=self.plant.maintenance
         )
+        since = twin.before_made
+        verdict = commissioning.admit(
+            replace(found, model=model),
+            history,
+            twin.device,
+            windows,
+            before=twin.before,
+            changes=[] if since is None else self._changes(twin, since, stop),
+        )
+        if not verdict.accepted:
+            failed = next(gate for gate in verdict.gates if not gate.passed)
+            refusal = Refusal(f"reference.{failed.name}", verdict.reason)
+            self._refuse(twin, refusal, stop, verdict)
+            return
         record = self.registry.save(
             twin.device.id,
             Role.REFERENCE,
@@ -423,11 +463,14 @@ class Assessor:
                 "minutes": minutes,
                 "config": self._config,
                 "correction": kept,
+                "remarks": list(verdict.remarks),
             },
-            reason=f"{found.days} days of steady running, {found.windows} windows",
+            gates=[gate.to_dict() for gate in verdict.gates],
+            reason=f"{found.days} days of steady running, {found.windows} windows."
+            f" {verdict.reason}",
         )
         twin.reference, twin.reference_version = model, record.version
-        twin.current, twin.refusal = None, None
+        twin.current = twin.refusal = twin.before = None
         twin.minutes, twin.recalibrated, twin.commissioned = minutes, stop, stop
         twin.raw = []
         # The reference period is judged too: it is the trend's beginning.
@@ -435,7 +478,13 @@ class Assessor:
         keep = pd.Timestamp(stop) - max(self.plant.schedule.window, AGAIN)
         twin.windows = windows[windows.index > keep]
 
-    def _refuse(self, twin: _Twin, refusal: Refusal, stop: datetime) -> None:
+    def _refuse(
+        self,
+        twin: _Twin,
+        refusal: Refusal,
+        stop: datetime,
+        verdict: gates.Verdict | None = None,
+    ) -> None:
         if twin.refusal is not None and twin.refusal.code == refusal.code:
             return
         twin.refusal = refusal
@@ -444,7 +493,12 @@ class Assessor:
             Role.REFERENCE,
             {},
             created=stop,
-            provenance={"config": self._config, "evidence": dict(refusal.evidence)},
+            provenance={
+                "config": self._config,
+                "evidence": dict(refusal.evidence),
+                "remarks": [] if verdict is None else list(verdict.remarks),
+            },
+            gates=[] if verdict is None else [g.to_dict() for g in verdict.gates],
             accepted=False,
             reason=refusal.sentence,
         )

@@ -523,6 +523,10 @@ def _nameplate(table: _Table) -> Nameplate | None:
         for end in ("inlet", "outlet")
     }
     speed = plate.amount("speed", "Hz", low=1.0, high=2000.0, example="50 Hz")
+    saturation = {
+        name: plate.amount(name, "degC", low=-60.0, high=180.0, example="70 degC")
+        for name in ("evaporating", "condensing")
+    }
     plate.finish()
     # Two of heat, cold, power and COP give the others; heat = cold + power.
     if heat is None and cold is not None and power is not None:
@@ -598,6 +602,19 @@ def _nameplate(table: _Table) -> Nameplate | None:
             "check the units of sink_heat and power",
         )
         return None
+    cold, hot = saturation["evaporating"], saturation["condensing"]
+    for name, side, wrong in (
+        ("evaporating", "source_inlet", cold is not None and cold >= t["source_inlet"]),
+        ("condensing", "sink_inlet", hot is not None and hot <= t["sink_inlet"]),
+    ):
+        if wrong:
+            plate.wrong(
+                name,
+                f"is on the wrong side of {side} ({t[side]:.1f} degC)",
+                "copy the refrigerant's saturation temperature of this operating point,"
+                " or leave it out",
+            )
+            return None
     return Nameplate(
         sink_heat_w=heat,
         power_w=power,
@@ -606,6 +623,8 @@ def _nameplate(table: _Table) -> Nameplate | None:
         sink_inlet_temp_degc=t["sink_inlet"],
         sink_outlet_temp_degc=t["sink_outlet"],
         speed_hz=speed,
+        evaporating_temp_degc=saturation["evaporating"],
+        condensing_temp_degc=saturation["condensing"],
     )
 
 
@@ -660,6 +679,7 @@ def _machine(table: _Table, sources: list[Source]) -> Machine | None:
     cleaning = _money(table, "cleaning_cost", 1500.0)
     consumers = table.names("consumers")
     uncertainty = _uncertainty(table)
+    accepted = table.text("reference_accepted")
     points = _points(table, name, Kind.HEAT_PUMP, sources)
     table.finish()
     if plate is None:
@@ -678,6 +698,7 @@ def _machine(table: _Table, sources: list[Source]) -> Machine | None:
         standby_power_w=float(standby or 0.0),
         cleaning_cost_eur=cleaning,
         uncertainty=uncertainty,
+        reference_accepted=accepted,
     )
 
 

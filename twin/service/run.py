@@ -381,6 +381,7 @@ class Service:
             return
         until = datetime.fromisoformat(str(told)).astimezone(UTC)
         keep = max(self.plant.schedule.window, _LOOK_BACK)
+        self.assessor.reopen(until)
         if self.assessor.refusals():
             keep = max(keep, self.plant.schedule.reference_length + _LOOK_BACK)
         day = until - keep

@@ -375,8 +375,9 @@ class Assessor:
     def _remember_raw(self, twin: _Twin, frame: pd.DataFrame, start: datetime) -> None:
         begin = self.plant.schedule.reference_start
         own = frame[frame.index > pd.Timestamp(start)]
-        if begin is not None:
-            own = own[own.index > pd.Timestamp(begin)]
+        for bound in (begin, twin.began):
+            if bound is not None:
+                own = own[own.index > pd.Timestamp(bound)]
         if twin.began is None and len(own):
             twin.began = begin or start
         twin.raw.append(own)

@@ -1,0 +1,141 @@
+"""A new reference comes only with a recorded change, and not dirtier than before."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from calibration.registry import Registry, Role
+from twin.plant import Action, Machine, Maintenance, Nameplate, Plant, Schedule
+from twin.points import POINTS, Origin
+from twin.service.assess import DAY, LEAD, Assessor
+from twin.simulate import Fault, FaultKind, Scenario, Simulation, Unit, simulate
+
+LENGTH = timedelta(days=6)
+START = Scenario(name="x").start
+CHANGED = START + LENGTH
+REPLACED = Maintenance(
+    time=CHANGED + timedelta(hours=1),
+    unit="hp1",
+    action=Action.SENSOR_REPLACED,
+    component="compressor_power_w",
+)
+
+
+@cache
+def telemetry(fouled: bool) -> Simulation:
+    """Return thirteen days of a machine, all but six with a fouled condenser."""
+    fault = Fault(unit="hp1", kind=FaultKind.CONDENSER_FOULING, start=CHANGED, size=0.3)
+    return simulate(
+        Scenario(
+            name="epochs",
+            length=2 * LENGTH + DAY,
+            machines=(Unit(id="hp1"),),
+            it_heat_w=0.75e6,
+            demand_heat_w=0.65e6,
+            faults=(fault,) if fouled else (),
+            reference_length=LENGTH,
+        )
+    )
+
+
+def plant(made: Simulation, *log: Maintenance) -> Plant:
+    """Return it as configured; its data sheet tells no saturation temperatures."""
+    frame = made.frames["hp1"]
+    rating = made.scenario.machines[0].rating
+    machine = Machine(
+        id="hp1",
+        refrigerant="R1234ze(E)",
+        nameplate=Nameplate(
+            sink_heat_w=rating.sink_heat_w,
+            power_w=rating.sink_heat_w / 4.0,
+            source_inlet_temp_degc=rating.source_inlet_temp_degc,
+            source_outlet_temp_degc=rating.source_outlet_temp_degc,
+            sink_inlet_temp_degc=rating.sink_inlet_temp_degc,
+            sink_outlet_temp_degc=rating.sink_outlet_temp_degc,
+            speed_hz=50.0,
+        ),
+        source=made.scenario.coolant_said,
+        points=frozenset(
+            name
+            for name in frame
+            if name in POINTS
+            and POINTS[name].origin is Origin.MEASURED
+            and frame[name].notna().any()
+        ),
+    )
+    return Plant(
+        name="one",
+        machines=(machine,),
+        maintenance=log,
+        schedule=Schedule(reference_length=LENGTH, every=timedelta(days=60)),
+    )
+
+
+def live(made: Simulation, site: Plant, registry: Registry, days: int) -> Assessor:
+    """Judge the first days one by one."""
+    assessor = Assessor(site, registry)
+    frame = made.frames["hp1"]
+    for day in range(1, days + 1):
+        stop: datetime = START + day * DAY
+        from_, to = pd.Timestamp(stop - DAY - LEAD), pd.Timestamp(stop)
+        part = frame[(frame.index > from_) & (frame.index <= to)]
+        assessor.day(stop, {"hp1": part})
+    return assessor
+
+
+def references(registry: Registry) -> list[bool]:
+    """Return of every reference that was offered whether it was accepted."""
+    history = registry.history("hp1")
+    return [r.accepted for r in history if r.role is Role.REFERENCE]
+
+
+@pytest.mark.parametrize("fouled", [True, False])
+def test_dirt_does_not_come_in_with_a_replaced_meter(tmp_path: Path, fouled: bool):
+    """A new meter begins a new reference; a condenser that passes less does not."""
+    made = telemetry(fouled)
+    registry = Registry(tmp_path)
+    assessor = live(made, plant(made, REPLACED), registry, 13)
+
+    assert references(registry) == [True, not fouled]
+    if fouled:
+        refused = registry.history("hp1")[-1]
+        assert refused.reason.startswith("epoch_condenser: condenser at ")
+        assert "a recorded change must account for it" in refused.reason
+        assert assessor.refusals()["hp1"] == refused.reason
+    else:
+        second = registry.active("hp1", Role.REFERENCE)
+        assert second is not None
+        assert second.provenance["start"] > REPLACED.time.isoformat()
+        assert any(gate["name"] == "epoch_condenser" for gate in second.gates)
+        assert any("not compared" in said for said in second.provenance["remarks"])
+
+
+def test_without_a_recorded_change_there_is_no_second_reference(tmp_path: Path):
+    """However long it runs."""
+    made = telemetry(fouled=False)
+    registry = Registry(tmp_path)
+    live(made, plant(made), registry, 13)
+
+    assert references(registry) == [True]
+
+
+def test_a_change_recorded_while_nobody_ran_opens_an_epoch_too(tmp_path: Path):
+    """A restart takes up the period where it was; what is older than the model not."""
+    made = telemetry(fouled=False)
+    registry = Registry(tmp_path)
+    live(made, plant(made), registry, 6)
+    again = Assessor(plant(made, REPLACED), registry)
+    older = replace(REPLACED, time=START + DAY)
+    same = Assessor(plant(made, older), registry)
+    for assessor in (again, same):
+        assert not assessor.refusals()
+        assessor.reopen(START + 8 * DAY)
+
+    assert set(again.refusals()) == {"hp1"}
+    assert not same.refusals()

@@ -7,21 +7,29 @@ because a fit to a lying window can look excellent.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from calibration.fit import DEGRADATIONS, Fit, degraded, fit_degradation
-from calibration.health import BALANCE_SHIFT, stuck
+from calibration.fit import (
+    DEGRADATIONS,
+    LEAST_DAY_HOURS,
+    Fit,
+    degraded,
+    fit_degradation,
+    indicator_key,
+    indicator_of,
+)
+from calibration.health import BALANCE_SHIFT, daily, stuck
 from calibration.model import Model, conditions, expect, familiar, heat_pump
 from calibration.steady import Why
 from twin.finding import Refusal
 from twin.plant import Machine, Maintenance
+from twin.states import derive
 
 LEAST_HOURS = 20.0
 LEAST_DAYS = 4
@@ -59,6 +67,13 @@ _PROBES = (
     "sink_inlet_temp_degc",
     "source_inlet_temp_degc",
 )
+_BALANCE, _COP = (
+    indicator_key("balance", "closure"),
+    indicator_key("machine", "cop_ratio"),
+)
+_JUDGED_DAYS = 3
+_TOLD = 0.2  # of its limit, each day: less is nothing that could be hidden
+_SCATTER = 0.02  # where a reference was never tuned
 _HELD_OUT = 0.25
 _OUTSIDE = 0.5
 
@@ -282,90 +297,110 @@ def error_of(windows: pd.DataFrame, model: Model) -> float:
 def _injection(
     candidate: Model, reference: Model, held: pd.DataFrame, machine: Machine
 ) -> list[Gate]:
-    """Put faults on the hold-out and see whether the candidate still shows them.
+    """Put faults on the hold-out and see whether they still show.
 
-    The candidate with its degradations undone must be the reference. Where a
-    parameter that is no degradation has moved, it hides part of the fault.
+    The candidate, its own degradation undone, judges the last days of the hold-out
+    as the service would: by its physics and flow laws, its tracked degradations,
+    its correction, and by its centre, scatter and limit. Each must find what the
+    reference finds. One that differs from the reference in nothing but its
+    degradation does so by construction; the sentence says it.
     """
-    pump = heat_pump(reference)
-    undone = heat_pump(_undone(candidate, reference))
-    # Of the same physics the same fit is made; it need not be made twice.
-    asked = [reference]
-    if undone != pump:
-        asked.append(reference.with_(physics=undone))
-    steady = _steady(held)
-    before = expect(steady, reference.with_(correction=None))
+    served = _undone(candidate, reference)
+    same = served == reference
+    ends = pd.DatetimeIndex(held.index).ceil("D")
+    ran = held["window_s"].where(held["steady"]).groupby(ends).sum()
+    last = ran.index[ran >= 3600.0 * LEAST_DAY_HOURS][-_JUDGED_DAYS:]
+    days = held[np.asarray(ends.isin(last)) & held["steady"].to_numpy(dtype=bool)]
+    if not len(days):
+        return []
+    clean = heat_pump(reference)
+    before = expect(days, reference.with_(correction=None))
+    base = _evidence(days, reference, machine)
 
-    def found(faulty: pd.DataFrame, model: Model) -> Fit | None:
-        fit = fit_degradation(faulty, model, machine, most_rows=150)
-        return fit if isinstance(fit, Fit) else None
-
-    def ratio_of(name: str, fit: Fit | None) -> float:
-        if fit is None:
-            return float("nan")
-        return -float(np.log(fit.model.degradation[name][0]))
-
-    def bias_of(name: str, fit: Fit | None) -> float:
-        return float("nan") if fit is None else fit.biases[name][0]
-
-    def kept(faulty: pd.DataFrame, of: Callable[[Fit | None], float]) -> float:
+    def put(name: str, what: str, faulty: pd.DataFrame, own: str) -> list[Gate]:
+        faulty = derive(faulty, machine)
+        theirs = _evidence(faulty, reference, machine)
+        ours = theirs if same else _evidence(faulty, served, machine)
+        shown = {key: theirs[key] - base[key] for key in (own, _COP) if key in base}
         # What was there before the fault belongs to neither.
-        rest = of(base)
-        shown = [of(found(faulty, model)) - rest for model in asked]
-        return float(shown[-1] / shown[0]) if shown[0] > 0.0 else float("nan")
-
-    base = found(steady, reference)
-    gates = []
-    for name, ratio in INJECTED.items():
-        if name not in reference.tracked:
-            continue
-        sick = reference.with_(physics=degraded(pump, {name: ratio}), correction=None)
-        after = expect(steady, sick)
-        faulty = steady.copy()
-        for output in reference.outputs:
-            y, a, b = (
-                steady[output],
-                after[f"expected_{output}"],
-                before[f"expected_{output}"],
-            )
-            faulty[output] = y * a / b if output.endswith(("_w", "_pa")) else y + a - b
-        share = kept(faulty, partial(ratio_of, name))
-        gates.append(
+        kept = {
+            key: (ours.get(key, float("nan")) - base[key]) / size
+            for key, size in shown.items()
+            if size > (0.0 if key == own else _TOLD)
+        }
+        if own not in kept:
+            return []  # the reference cannot tell it either
+        worst = min(kept, key=lambda key: float(np.nan_to_num(kept[key], nan=-1e9)))
+        share = kept[worst]
+        why = "by construction, since it judges by all that the reference judges by"
+        return [
             Gate(
                 f"injected_{name}",
                 bool(share >= KEPT),
                 share,
                 KEPT,
-                f"A {name} fault of {1.0 - ratio:.0%} put on the hold-out keeps"
-                f" {share:.0%} of its statistic.",
+                f"{what} put on the hold-out keeps {share:.0%} of its statistic in"
+                f" {worst}, {shown[worst]:.2f} of the limit each day"
+                + (f"; {why}." if same else "."),
             )
-        )
-    probes = [n for n in _PROBES if base is not None and n in base.biases]
-    if probes:
-        probe = probes[0]
-        faulty = steady.assign(**{probe: steady[probe] + INJECTED_K})
-        share = kept(faulty, partial(bias_of, probe))
-        gates.append(
-            Gate(
-                "injected_offset",
-                bool(share >= KEPT),
-                share,
-                KEPT,
-                f"An offset of {INJECTED_K:.1f} K put on {probe} of the hold-out keeps"
-                f" {share:.0%} of its statistic.",
+        ]
+
+    gates = []
+    for name, ratio in INJECTED.items():
+        if name not in reference.tracked:
+            continue
+        sick = reference.with_(physics=degraded(clean, {name: ratio}), correction=None)
+        after = expect(days, sick)
+        faulty = days.copy()
+        for output in reference.outputs:
+            y, a, b = (
+                days[output],
+                after[f"expected_{output}"],
+                before[f"expected_{output}"],
             )
-        )
+            faulty[output] = y * a / b if output.endswith(("_w", "_pa")) else y + a - b
+        own = indicator_key(*indicator_of(name, reference))
+        gates += put(name, f"{1.0 - ratio:.0%} of fault in {name}", faulty, own)
+    probe = next((name for name in _PROBES if name in days), None)
+    if probe is not None and _BALANCE in base:
+        faulty = days.assign(**{probe: days[probe] + INJECTED_K})
+        what = f"{INJECTED_K:.1f} K of offset in {probe}"
+        gates += put("offset", what, faulty, _BALANCE)
     return gates
+
+
+def _evidence(days: pd.DataFrame, model: Model, machine: Machine) -> dict[str, float]:
+    """Return what each day says by each indicator, as a share of its limit.
+
+    It is what the CUSUM adds up, before it is bounded and forgiven: a statistic
+    that is at its bound would not show that a part of it is gone.
+    """
+    found = {}
+    for key, rows in daily(days, model, machine).groupby(["component", "indicator"]):
+        name = indicator_key(*map(str, key))
+        value = rows["value"].dropna().to_numpy(dtype=float)
+        if name == _BALANCE:
+            # Of either sign, and never added up.
+            found[name] = float((rows["statistic"] / rows["limit"]).mean())
+        elif len(value):
+            scatter = model.tuning.get(name, {}).get("scatter", _SCATTER)
+            limit = float(rows["limit"].iloc[0])
+            found[name] = -float(np.log(value).mean()) / scatter / limit
+    return found
 
 
 def _undone(candidate: Model, reference: Model) -> Model:
     """Return the candidate without its degradations: it must be the reference."""
     clean = heat_pump(reference).parameters
-    names = [DEGRADATIONS[name][0] for name in candidate.tracked]
+    names = [DEGRADATIONS[name][0] for name in reference.tracked]
     pump = heat_pump(candidate).replace(
         **{name: float(getattr(clean, name)) for name in names}
     )
-    return candidate.with_(physics=pump)
+    # What says how far it is from the reference, and how sure that is.
+    told = ("role", "free", "values", "errors", "degradation", "informed", "related")
+    return candidate.with_(
+        physics=pump, **{name: getattr(reference, name) for name in told}
+    )
 
 
 def _hidden(candidate: Model, reference: Model, held: pd.DataFrame) -> Gate:

@@ -139,3 +139,20 @@ def test_a_change_recorded_while_nobody_ran_opens_an_epoch_too(tmp_path: Path):
 
     assert set(again.refusals()) == {"hp1"}
     assert not same.refusals()
+
+
+def test_a_day_that_failed_half_way_is_judged_once(tmp_path: Path):
+    """Its windows and its health are not there twice when it is tried again."""
+    made = telemetry(fouled=False)
+    assessor = live(made, plant(made), Registry(tmp_path), 8)
+    twin = assessor._twins["hp1"]
+    assert twin.windows is not None
+    assert twin.history is not None
+    windows, history = len(twin.windows), len(twin.history)
+    frame = made.frames["hp1"]
+    begin, stop = START + 7 * DAY - LEAD, START + 8 * DAY
+    seen = (frame.index > pd.Timestamp(begin)) & (frame.index <= pd.Timestamp(stop))
+    assessor.day(stop, {"hp1": frame[seen]})
+
+    assert twin.windows.index.is_unique
+    assert (len(twin.windows), len(twin.history)) == (windows, history)

@@ -332,6 +332,7 @@ class Assessor:
         self, twin: _Twin, frame: pd.DataFrame, start: datetime, stop: datetime
     ) -> pd.DataFrame:
         """Move one twin by a day, and return the day's windows."""
+        _forget(twin, start)
         for event in self._changes(twin, start, stop):
             self._new_epoch(twin, event.time)
         if twin.reference is None:
@@ -797,6 +798,16 @@ class Assessor:
             data_quality=data_quality or {},
             **tables,
         )
+
+
+def _forget(twin: _Twin, after: datetime) -> None:
+    """Drop what a day that failed half-way left: it is judged again, and once."""
+    time = pd.Timestamp(after)
+    if twin.windows is not None:
+        twin.windows = twin.windows[twin.windows.index <= time]
+    if twin.history is not None:
+        twin.history = twin.history[twin.history["time"] <= time]
+    twin.raw = [part[part.index <= time] for part in twin.raw]
 
 
 _SHOWN = frozenset(

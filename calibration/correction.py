@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 from twin.finding import Refusal
 
 CAP = 0.05
-"""Largest relative correction. [1]"""
+"""Largest relative correction that any reference may have. [1]"""
+CAP_SIGMA = 2.0
+"""The same in standard deviations of what physics left over in it. [1]"""
 LEAST_GAIN = 0.10
 """Least relative improvement of the held-out CV(RMSE) that keeps a channel. [1]"""
 LEAST_ROWS = 100
@@ -45,9 +47,10 @@ BOUNDARY = frozenset(
     }
 )
 """Boundary conditions and commands: all that a correction may ever see."""
-LOADS = frozenset({"source_heat_w", "sink_heat_w", "source_outlet_temp_degc"})
+LOADS = frozenset({"source_heat_w", "sink_heat_w"})
 """May be seen as well, but only as the load that the model is given."""
 CHANNELS = ("compressor_power_w", "source_heat_w", "sink_heat_w")
+_BY_INPUT = ("centre", "scale", "low", "high")
 
 Matrix = NDArray[np.float64]
 
@@ -94,6 +97,9 @@ class Correction:
         Held-out improvement of the CV(RMSE) by channel, kept or not. [1]
     held
         By channel, how far it was scaled down to keep physics' trends. [1]
+    cap
+        By channel, the most that is corrected: :data:`CAP`, or
+        :data:`CAP_SIGMA` of what physics left over if that is less. [1]
     rows
         How many windows it was trained on. [1]
     """
@@ -110,9 +116,28 @@ class Correction:
     gain: Mapping[str, float]
     rows: int
     held: Mapping[str, float] = field(default_factory=dict)
+    cap: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _admit(self.inputs, self.load)
+        width = len(self.inputs)
+        terms = 1 + width + width * (width + 1) // 2
+        for name, found, right in (
+            *((n, len(getattr(self, n)), width) for n in _BY_INPUT),
+            ("spread", len(self.spread), terms),
+            *((f"spread.{k}", len(row), terms) for k, row in enumerate(self.spread)),
+            *((f"weights.{n}", len(row), terms) for n, row in self.weights.items()),
+        ):
+            if found != right:
+                raise ValueError(
+                    f"correction: {name} has {found} numbers; {width} inputs need"
+                    f" {right}"
+                )
+        for name in self.weights:
+            if name not in CHANNELS:
+                raise ValueError(
+                    f'correction: "{name}" is no channel of {", ".join(CHANNELS)}'
+                )
 
     def _scaled(self, conditions: pd.DataFrame) -> Matrix:
         values = conditions[list(self.inputs)].to_numpy(dtype=float)
@@ -139,21 +164,24 @@ class Correction:
         Returns
         -------
         DataFrame
-            Factors within 1 -+ 5 % by channel [1], and ``extrapolating`` (bool).
+            Factors within 1 -+ :attr:`cap` by channel [1], and ``extrapolating``
+            (bool).
         """
         inside = self.inside(conditions)
         unit = np.where(inside[:, None], self._scaled(conditions), 0.0)
         terms = _terms(unit)
         columns: dict[str, Matrix | NDArray[np.bool_]] = {"extrapolating": ~inside}
         for name, weights in self.weights.items():
-            raw = np.clip(terms @ np.asarray(weights), -CAP, CAP)
+            cap = min(self.cap.get(name, CAP), CAP)
+            raw = np.clip(terms @ np.asarray(weights), -cap, cap)
             columns[name] = 1.0 + np.where(inside, raw, 0.0)
         return pd.DataFrame(columns, index=conditions.index)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data that JSON can hold."""
         data = {name: getattr(self, name) for name in self.__slots__}
-        return data | {name: dict(data[name]) for name in ("weights", "gain", "held")}
+        named = ("weights", "gain", "held", "cap")
+        return data | {name: dict(data[name]) for name in named}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Correction:
@@ -179,7 +207,9 @@ class Correction:
             },
             gain={str(name): float(x) for name, x in data["gain"].items()},
             rows=int(data["rows"]),
+            # Those written before these were kept have neither.
             held={str(k): float(x) for k, x in data.get("held", {}).items()},
+            cap={str(k): float(x) for k, x in data.get("cap", {}).items()},
         )
 
 
@@ -328,8 +358,10 @@ def train(
     weights: dict[str, tuple[float, ...]] = {}
     gain: dict[str, float] = {}
     held_back: dict[str, float] = {}
+    caps: dict[str, float] = {}
     for name in channels:
         target = ratios[name][good]
+        cap = min(CAP, CAP_SIGMA * float(np.std(target)))
         truth = measured[name].to_numpy(dtype=float)[good]
         physics = predicted[name].to_numpy(dtype=float)[good]
         sick = None if faults is None else faults[name][good]
@@ -360,7 +392,7 @@ def train(
                 low, high = unit[~held].min(axis=0), unit[~held].max(axis=0)
                 seen = ((unit[held] >= low) & (unit[held] <= high)).all(axis=1)
                 guess[held] = np.where(seen, terms[held] @ found, 0.0)
-            error = _cv_rmse(truth, physics * (1.0 + np.clip(guess, -CAP, CAP)))
+            error = _cv_rmse(truth, physics * (1.0 + np.clip(guess, -cap, cap)))
             if error < best:
                 best, chosen = error, alpha
         before = _cv_rmse(truth, physics)
@@ -368,6 +400,7 @@ def train(
         if gain[name] >= LEAST_GAIN:
             kept, held_back[name] = learn(np.ones(rows, dtype=bool), chosen)
             weights[name] = tuple(map(float, kept))
+            caps[name] = cap
     if not weights:
         return Refusal(
             "correction.no_gain",
@@ -391,6 +424,7 @@ def train(
         gain=gain,
         rows=rows,
         held=held_back,
+        cap=caps,
     )
 
 

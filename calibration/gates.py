@@ -75,6 +75,8 @@ _JUDGED_DAYS = 3
 _TOLD = 0.2  # of its limit, each day: less is nothing that could be hidden
 _SCATTER = 0.02  # where a reference was never tuned
 _HELD_OUT = 0.25
+_BLOCK = timedelta(hours=6)
+_SURE = 1.645  # one-sided 95 %
 _OUTSIDE = 0.5
 
 
@@ -277,21 +279,41 @@ def error_of(windows: pd.DataFrame, model: Model) -> float:
         Root mean square residual, each output in units of the reference's own
         scatter; NaN where nothing can be compared. [1]
     """
+    squares = _squares(windows, model).to_numpy(dtype=float)
+    known = squares[np.isfinite(squares)]
+    return float(np.sqrt(known.mean())) if len(known) else float("nan")
+
+
+def _squares(windows: pd.DataFrame, model: Model) -> pd.DataFrame:
+    """Return the squared residual of each steady window and output."""
     steady = _steady(windows)
     expected = expect(steady, model.with_(correction=None))
-    squares = []
+    columns = {}
     for name in model.outputs:
         if name not in steady:
             continue
         y = steady[name].to_numpy(dtype=float)
         p = expected[f"expected_{name}"].to_numpy(dtype=float)
         rest = np.log(p / y) if name.endswith(("_w", "_pa")) else p - y
-        squares.append((rest / max(model.scatter.get(name, 1.0), 1e-9)) ** 2)
-    if not squares:
-        return float("nan")
-    known = np.concatenate(squares)
-    known = known[np.isfinite(known)]
-    return float(np.sqrt(known.mean())) if len(known) else float("nan")
+        columns[name] = (rest / max(model.scatter.get(name, 1.0), 1e-9)) ** 2
+    return pd.DataFrame(columns, index=steady.index)
+
+
+def _doubt(held: pd.DataFrame, candidate: Model, present: Model) -> float:
+    """Return 1 sigma of the ratio of two errors: which hours were held out is chance.
+
+    A jackknife over blocks of :data:`_BLOCK`, for neighbours repeat one another.
+    """
+    ours, theirs = _squares(held, candidate), _squares(held, present)
+    block = (held.index[-1] - ours.index) // _BLOCK
+    pair = np.column_stack(
+        [each.sum(axis=1).groupby(block).sum().to_numpy() for each in (ours, theirs)]
+    )
+    count, rest = len(pair), pair.sum(axis=0) - pair
+    if count < 2 or not (rest > 0.0).all():
+        return 0.0
+    left = np.sqrt(rest[:, 0] / rest[:, 1])
+    return float(np.sqrt((count - 1) * np.var(left)))
 
 
 def _injection(
@@ -503,7 +525,7 @@ def judge(
     windows: pd.DataFrame,
     machine: Machine,
     *,
-    held_out: tuple[float, float] | None = None,
+    held_out: tuple[float, float, float] | None = None,
     event: bool = False,
 ) -> Verdict:
     """Judge a candidate current model.
@@ -522,7 +544,8 @@ def judge(
         The machine as configured.
     held_out : tuple of float, optional
         Errors of candidate and present model on windows that the fit had not
-        seen; both on the last quarter of ``windows`` if not given. [1]
+        seen, and 1 sigma of their ratio; on the last quarter of ``windows`` if not
+        given. [1]
     event : bool
         Whether the maintenance log explains a larger step.
 
@@ -533,7 +556,11 @@ def judge(
     """
     held = _last(windows)
     if held_out is None:
-        held_out = (error_of(held, candidate.model), error_of(held, present))
+        held_out = (
+            error_of(held, candidate.model),
+            error_of(held, present),
+            _doubt(held, candidate.model, present),
+        )
     early = _window_gates(windows, reference, machine)
     return _judge(
         candidate, present, reference, windows, held, machine, early, held_out, event
@@ -548,10 +575,12 @@ def _judge(
     held: pd.DataFrame,
     machine: Machine,
     early: Iterable[Gate],
-    held_out: tuple[float, float],
+    held_out: tuple[float, float, float],
     event: bool,
 ) -> Verdict:
-    worse = held_out[0] / held_out[1] - 1.0 if held_out[1] > 0.0 else float("nan")
+    ours, theirs, doubt = held_out
+    worse = ours / theirs - 1.0 if theirs > 0.0 else float("nan")
+    chance = _SURE * doubt
     gates = [
         *early,
         _bounds(candidate.model),
@@ -566,11 +595,11 @@ def _judge(
         ),
         Gate(
             "held_out",
-            bool(worse <= WORSE),
+            bool(worse <= WORSE + chance),
             worse,
-            WORSE,
+            WORSE + chance,
             f"On windows it had not seen, its error is {worse:+.1%} of the present"
-            " model's.",
+            f" model's; {WORSE:.0%} are allowed and {chance:.0%} could be chance.",
         ),
         *_injection(candidate.model, reference, held, machine),
         _hidden(candidate.model, reference, held),
@@ -669,10 +698,13 @@ def recalibrate(
         gate = Gate("fit", False, float("nan"), COST, sentence)
         return _verdict([*early, gate], None)
     before = present or reference
-    held_out = (error_of(held, blind.model), error_of(held, before))
     # Where the error is at its noise anyway, five per cent of it is luck.
     floor = error_of(known, blind.model)
-    held_out = (held_out[0], max(held_out[1], floor))
+    held_out = (
+        error_of(held, blind.model),
+        max(error_of(held, before), floor),
+        _doubt(held, blind.model, before),
+    )
     return _judge(
         fit, before, reference, windows, held, machine, early, held_out, bool(events)
     )

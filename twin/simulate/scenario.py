@@ -56,6 +56,10 @@ class FaultKind(StrEnum):
     SENSOR_STUCK = "sensor_stuck"
     SENSOR_UNIT = "sensor_unit"  # degC as degF, absolute pressure as gauge
     SENSOR_NAN = "sensor_nan"  # share of the readings lost
+    SENSOR_DRIFT = "sensor_drift"  # offset that grows, for 30 days
+    SENSOR_SWAP = "sensor_swap"  # inlet and outlet read each other
+    SENSOR_SIGN = "sensor_sign"  # reads its negative
+    SENSOR_SPIKES = "sensor_spikes"  # share of the readings far off
 
 
 OPERATION: dict[FaultKind, str] = {
@@ -204,6 +208,9 @@ class Scenario:
         The consumer wants nothing at or above this outdoor temperature. [degC]
     reference_length
         How long the plant is new, for the plant.toml.
+    ageing
+        How fast every instrument drifts, as a multiple of what its class does;
+        0 is not at all. [1]
     """
 
     name: str
@@ -225,6 +232,7 @@ class Scenario:
     coolant_said: Coolant = field(default_factory=lambda: Coolant("MPG", 0.25))
     network_off_degc: float = 19.0
     reference_length: timedelta = timedelta(days=28)
+    ageing: float = 0.0
 
     @property
     def stop(self) -> datetime:

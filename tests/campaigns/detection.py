@@ -1,0 +1,436 @@
+"""What the twin finds, how soon, under which name, and what it says of the healthy.
+
+``python -m tests.campaigns.detection [--seed S] [--seeds N] [--json]
+[--resume FILE] [--workers N] [--only CASE ...] [--healthy-days N]
+[--sensors good|ordinary] [--instruments full|pressures|water]``
+
+Each case is a plant of its own (weather, racks, consumer, the errors of its
+instruments, the month in which it begins): three weeks of reference, some
+healthy days, a fault, four weeks. It goes through files, the configuration and
+:class:`twin.service.assess.Assessor` as ``hptwin replay`` does, weekly
+recalibration included, and through the alarms' delays as beside a plant.
+
+An alarm is what asks for a person: raised, come back or worse, and not explained
+by another case. Equipment alarms are of machine and exchanger; a fouling and the loss
+of COP that it causes are one. ``delay`` is in days from the fault to the first
+alarm on the planted component; ``named`` says that at the end no other
+equipment, and no sensor, stands accused beside it. Days are the finest it can
+tell: assessment is daily.
+
+Interval: 95 %, Clopper and Pearson for shares, Poisson for rates.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import beta, chi2
+
+from calibration.registry import Registry
+from tests.campaigns import seeds
+from twin.finding import FindingKind
+from twin.service import alarms
+from twin.service.assess import Assessor
+from twin.service.config import load
+from twin.service.replay import days, from_files, period
+from twin.simulate import Fault, FaultKind, Scenario, Unit, simulate, write
+
+REFERENCE_DAYS, AFTER_DAYS = 21, 28
+MINUTES = 10
+EQUIPMENT = (FindingKind.FOULING, FindingKind.COP_DEGRADATION)
+PROBES = (
+    "sink_outlet_temp_degc",
+    "source_outlet_temp_degc",
+    "sink_inlet_temp_degc",
+    "source_inlet_temp_degc",
+)
+FLOWS = ("sink_flow_m3_s", "source_flow_m3_s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """What is planted, and what is asked of the answer.
+
+    ``within`` is the delay that counts as found in time [d]; ``share`` the least
+    share so found. ``points`` are the instruments that take turns over the seeds.
+    """
+
+    kind: FaultKind
+    size: float
+    within: float = AFTER_DAYS
+    share: float = 0.90
+    shape: str = "step"
+    unit: str = "hp1"
+    points: tuple[str, ...] = ()
+
+    @property
+    def sensor(self) -> bool:
+        """Whether an instrument lies."""
+        return bool(self.points)
+
+    def fault(self, seed: int, start: datetime) -> Fault:
+        """Return the fault of one seed."""
+        point = self.points[seed % len(self.points)] if self.points else ""
+        size = self.size
+        if self.kind in (FaultKind.SENSOR_OFFSET, FaultKind.SENSOR_GAIN):
+            size *= 1.0 if seed // 2 % 2 else -1.0
+        return Fault(
+            unit=self.unit, kind=self.kind, start=start, size=size, shape=self.shape,
+            component=point,
+        )  # fmt: skip
+
+
+_LYING: dict[str, Any] = {"within": 2.0, "share": 0.95, "points": PROBES}
+CASES: Mapping[str, Case] = {
+    "condenser -10 %": Case(
+        kind=FaultKind.CONDENSER_FOULING, size=0.10, within=14, share=0.95
+    ),
+    "condenser -20 %": Case(
+        kind=FaultKind.CONDENSER_FOULING, size=0.20, within=5, share=0.95
+    ),
+    "evaporator -10 %": Case(
+        kind=FaultKind.EVAPORATOR_FOULING, size=0.10, within=21, share=0.95
+    ),
+    "evaporator -20 %": Case(
+        kind=FaultKind.EVAPORATOR_FOULING, size=0.20, within=5, share=0.95
+    ),
+    "isentropic -5 %": Case(kind=FaultKind.ISENTROPIC_LOSS, size=0.05),
+    "charge, subcooling 4 to 0.5 K": Case(kind=FaultKind.UNDERCHARGE, size=0.875),
+    "cdu -15 %": Case(kind=FaultKind.EXCHANGER_FOULING, size=0.15, unit="cdu1"),
+    "strainer +30 %": Case(kind=FaultKind.STRAINER, size=0.30, unit="cdu1"),
+    "probe off by 0.3 K": Case(
+        kind=FaultKind.SENSOR_OFFSET, size=0.3, share=0.95, points=PROBES
+    ),
+    "flow meter off by 3 %": Case(
+        kind=FaultKind.SENSOR_GAIN, size=0.03, share=0.95, points=FLOWS
+    ),
+    "probe drifts 0.1 K a month": Case(
+        kind=FaultKind.SENSOR_DRIFT, size=0.1, share=0.95, points=PROBES
+    ),
+    "readings lost": Case(kind=FaultKind.SENSOR_NAN, size=0.9, **_LYING),
+    "probe stuck": Case(kind=FaultKind.SENSOR_STUCK, size=1.0, **_LYING),
+    "degC as degF": Case(kind=FaultKind.SENSOR_UNIT, size=1.0, **_LYING),
+    "pair swapped": Case(kind=FaultKind.SENSOR_SWAP, size=1.0, **_LYING),
+    "sign flipped": Case(kind=FaultKind.SENSOR_SIGN, size=1.0, **_LYING),
+    "spikes": Case(kind=FaultKind.SENSOR_SPIKES, size=0.05, **_LYING),
+}
+HEALTHY = "healthy"
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """What is common to all cases of a run."""
+
+    sensors: str = "good"
+    instruments: str = "full"
+    healthy_days: int = 365
+
+
+def plant(name: str, seed: int, how: How) -> tuple[Scenario, datetime | None]:
+    """Return a seed's plant, and when its fault begins."""
+    random = np.random.default_rng([seed, 76])
+    start = datetime(2025, 9, 1, tzinfo=UTC) + timedelta(days=int(random.integers(150)))
+    begins = start + timedelta(
+        days=REFERENCE_DAYS + int(random.integers(2, 7)), hours=int(random.integers(24))
+    )
+    length = timedelta(days=REFERENCE_DAYS + how.healthy_days)
+    faults: tuple[Fault, ...] = ()
+    if name != HEALTHY:
+        stop = begins + timedelta(days=AFTER_DAYS)
+        length = timedelta(days=math.ceil((stop - start) / timedelta(days=1)))
+        faults = (CASES[name].fault(seed, begins),)
+    return Scenario(
+        name="detection", start=start, length=length,
+        step=timedelta(minutes=MINUTES), seed=seed,
+        machines=(Unit(id="hp1", instruments=how.instruments),),
+        it_heat_w=0.75e6, demand_heat_w=0.65e6, faults=faults, sensors=how.sensors,
+        reference_length=timedelta(days=REFERENCE_DAYS),
+    ), (begins if faults else None)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Raised:
+    """One alarm: when, and of what."""
+
+    time: datetime
+    unit: str
+    kind: FindingKind
+    component: str
+
+
+def watched(scenario: Scenario) -> tuple[list[Raised], list[str], list[str]]:
+    """Return every alarm of a season, what stands at its end, and refusals."""
+    raised: list[Raised] = []
+    with tempfile.TemporaryDirectory(prefix="detection-") as name:
+        folder = Path(name)
+        files = write(simulate(scenario), folder)
+        config = load(folder / "plant.toml", {})
+        archive, _ = from_files(
+            [f for f in files if f.suffix == ".parquet" and f.stem != "truth"],
+            config.sources,
+        )
+        known = period(config.plant, archive)
+        assert known is not None
+        assessor = Assessor(config.plant, Registry(folder / "models"))
+        board = alarms.Board()
+        for day, frames in days(config.plant, archive, *known):
+            assessor.day(day, frames)
+            board, changes = alarms.step(
+                board, assessor.findings, day, judged=assessor.judged
+            )
+            for change in changes:
+                if not change.asks_for_a_person:
+                    continue
+                told = board.cases[change.key].finding
+                raised.append(Raised(day, told.unit, told.kind, told.component))
+        refused = [f"{u}: {why}" for u, why in sorted(assessor.refusals().items())]
+    standing = sorted(
+        key
+        for key, case in board.cases.items()
+        if case.raised is not None and case.open and not case.suppressed_by
+    )
+    return raised, standing, refused
+
+
+def run(name: str, seed: int, how: How) -> dict[str, Any]:
+    """Plant one case and say what became of it."""
+    scenario, begins = plant(name, seed, how)
+    raised, standing, refused = watched(scenario)
+    judged_days = scenario.length / timedelta(days=1) - REFERENCE_DAYS
+    equipment = [r for r in raised if r.kind in EQUIPMENT]
+    before = [r for r in equipment if begins is None or r.time <= begins]
+    row: dict[str, Any] = {
+        "refused": refused,
+        "healthy_days": judged_days
+        if begins is None
+        else (begins - scenario.start) / timedelta(days=1) - REFERENCE_DAYS,
+        "false": sorted({f"{r.unit}/{r.component} {r.time:%Y-%m-%d}" for r in before}),
+        "false_sensor": sorted(
+            {
+                f"{r.unit}/{r.component} {r.time:%Y-%m-%d}"
+                for r in raised
+                if r.kind is FindingKind.SENSOR and (begins is None or r.time <= begins)
+            }
+        ),
+    }
+    if begins is None:
+        return row
+    fault = scenario.faults[0]
+    after = [r for r in raised if r.time > begins]
+    sensor_alarms = [r for r in after if r.kind is FindingKind.SENSOR]
+    if CASES[name].sensor:
+        mine = [r for r in sensor_alarms if r.unit == fault.unit]
+        exact = [
+            r for r in mine if r.component in (fault.component, _other(fault.component))
+        ]
+        others = [r for r in equipment if r.time > begins]
+    else:
+        component = fault.finding[1]
+        mine = exact = [
+            r
+            for r in after
+            if r.kind in EQUIPMENT and (r.unit, r.component) == (fault.unit, component)
+        ]
+        others = [
+            r
+            for r in after
+            if r.kind in (*EQUIPMENT, FindingKind.SENSOR) and r not in mine
+        ]
+    delay = min(((r.time - begins) / timedelta(days=1) for r in mine), default=None)
+    row |= {
+        "found": bool(mine),
+        "delay": delay,
+        "exact": bool(exact),
+        "named": bool(mine) and not others,
+        "others": sorted({f"{r.unit}/{r.kind.value}/{r.component}" for r in others}),
+        "standing": standing,
+    }
+    return row
+
+
+def _other(point: str) -> str:
+    if "_inlet_" in point:
+        return point.replace("_inlet_", "_outlet_")
+    return point.replace("_outlet_", "_inlet_")
+
+
+# --- the operating curve --------------------------------------------------------
+
+
+def share(hits: int, of: int) -> tuple[float, float, float]:
+    """Return a share with its 95 % interval after Clopper and Pearson. [1]."""
+    if not of:
+        return math.nan, 0.0, 1.0
+    low = float(beta.ppf(0.025, hits, of - hits + 1)) if hits else 0.0
+    high = float(beta.ppf(0.975, hits + 1, of - hits)) if hits < of else 1.0
+    return hits / of, low, high
+
+
+def rate(events: int, years: float) -> tuple[float, float, float]:
+    """Return a rate with its exact 95 % Poisson interval. [1/a]."""
+    if years <= 0.0:
+        return math.nan, 0.0, math.inf
+    low = float(chi2.ppf(0.025, 2 * events)) / 2.0 if events else 0.0
+    high = float(chi2.ppf(0.975, 2 * events + 2)) / 2.0
+    return events / years, low / years, high / years
+
+
+def figures_of(name: str, rows: list[Any]) -> dict[str, Any]:
+    """Return one line of the operating curve."""
+    told: dict[str, Any] = {
+        "seeds": len(rows),
+        "refused": sum(bool(row["refused"]) for row in rows),
+    }
+    if name == HEALTHY:
+        years = sum(row["healthy_days"] for row in rows) / 365.0
+        told["unit_years"] = years
+        told["false_per_year"] = rate(sum(len(row["false"]) for row in rows), years)
+        told["false_sensor_per_year"] = rate(
+            sum(len(row["false_sensor"]) for row in rows), years
+        )
+        return told
+    within = CASES[name].within
+    delays = [row["delay"] if row["delay"] is not None else math.inf for row in rows]
+    told["found"] = share(sum(row["found"] for row in rows), len(rows))
+    told["in_time"] = share(sum(d <= within for d in delays), len(rows))
+    told["within_days"] = within
+    for quantile in (0.5, 0.9):
+        # of all, those never found included
+        at = sorted(delays)[math.ceil(quantile * len(delays)) - 1]
+        told[f"delay_{quantile:.0%}"] = at if math.isfinite(at) else None
+    told["named"] = share(sum(row["named"] for row in rows), len(rows))
+    if CASES[name].sensor:
+        told["exact"] = share(sum(row["exact"] for row in rows), len(rows))
+        told["as_equipment"] = share(
+            sum(any("/sensor/" not in o for o in row["others"]) for row in rows),
+            len(rows),
+        )
+    names = [other for row in rows for other in row["others"]]
+    told["others"] = {other: names.count(other) for other in sorted(set(names))}
+    return told
+
+
+def promises_of(name: str, figures: Mapping[str, Any]) -> dict[str, bool]:
+    """Return what a line of the curve is asked to show."""
+    if name == HEALTHY:
+        return {"healthy: at most 0.3 a unit-year": figures["false_per_year"][0] <= 0.3}
+    case = CASES[name]
+    asked = {
+        f"{name}: {case.share:.0%} within {case.within:g} d": figures["in_time"][0]
+        >= case.share
+    }
+    if case.sensor:
+        asked[f"{name}: at most 2 % as equipment"] = figures["as_equipment"][0] <= 0.02
+    return asked
+
+
+def _interval(values: tuple[float, float, float], scale: float = 100.0) -> str:
+    value, low, high = (scale * v for v in values)
+    return f"{value:.3g} ({low:.2g}-{high:.3g})"
+
+
+def table(figures: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the operating curve as text."""
+    lines = [
+        f"{'case':<30} {'n':>3} {'in time %':>16} {'in':>5} {'found %':>16}"
+        f" {'d50':>5} {'d90':>5} {'named alone %':>16}  beside it"
+    ]
+    for name, told in figures.items():
+        if name == HEALTHY:
+            lines.append(
+                f"{name:<30} {told['seeds']:>3} false equipment alarms a unit-year:"
+                f" {_interval(told['false_per_year'], 1.0)}, sensor alarms:"
+                f" {_interval(told['false_sensor_per_year'], 1.0)},"
+                f" over {told['unit_years']:.1f} unit-years"
+            )
+            continue
+        quick, slow = (
+            "-" if told[q] is None else f"{told[q]:.0f}"
+            for q in ("delay_50%", "delay_90%")
+        )
+        others = ", ".join(f"{n} {count}" for n, count in told["others"].items())
+        lines.append(
+            f"{name:<30} {told['seeds']:>3} {_interval(told['in_time']):>16}"
+            f" {told['within_days']:>4g}d {_interval(told['found']):>16}"
+            f" {quick:>5} {slow:>5} {_interval(told['named']):>16}  {others}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+# --- the command ----------------------------------------------------------------
+
+Job = tuple[str, Callable[[], Mapping[str, Any]]]
+
+
+def _ahead(
+    todo: Iterable[tuple[str, tuple[str, int, How]]], pool: ProcessPoolExecutor
+) -> Iterator[Job]:
+    """Begin all cases at once, and hand out their answers in order."""
+    started = [(label, pool.submit(run, *what)) for label, what in todo]
+    for label, future in started:
+        yield label, future.result
+
+
+def _known(resume: Path | None) -> set[str]:
+    if resume is None or not resume.exists():
+        return set()
+    return {json.loads(line)["case"] for line in resume.read_text().splitlines()}
+
+
+def main() -> None:
+    """Run the campaign over its seeds."""
+    parser = seeds.arguments("detection", __doc__, 20)
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--only", nargs="+", default=[HEALTHY, *CASES])
+    parser.add_argument("--healthy-days", type=int, default=365)
+    parser.add_argument("--sensors", default="good", choices=["good", "ordinary"])
+    parser.add_argument(
+        "--instruments", default="full", choices=["full", "pressures", "water"]
+    )
+    options = parser.parse_args()
+    unknown = sorted(set(options.only) - {HEALTHY, *CASES})
+    if unknown:
+        parser.error(f"--only {unknown}: the cases are {[HEALTHY, *CASES]}")
+    how = How(options.sensors, options.instruments, options.healthy_days)
+    kind = f"{how.sensors}, {how.instruments}"
+    numbers = range(options.seed, options.seed + options.seeds)
+    asked = []
+    for name in options.only:
+        label = f"{name}, {how.healthy_days} d" if name == HEALTHY else name
+        asked += [
+            (f"{label}, {kind}, seed {seed}", (name, seed, how)) for seed in numbers
+        ]
+    known = _known(options.resume)
+    with ProcessPoolExecutor(options.workers) as pool:
+        rows = seeds.collect(
+            _ahead((job for job in asked if job[0] not in known), pool), options.resume
+        )
+    rows += seeds.collect(
+        ((label, dict) for label, _ in asked if label in known), options.resume
+    )
+    of = {row["case"]: row for row in rows}
+    figures: dict[str, Any] = {}
+    promises: dict[str, bool] = {}
+    for name in options.only:
+        figures[name] = figures_of(
+            name, [of[label] for label, what in asked if what[0] == name]
+        )
+        promises |= promises_of(name, figures[name])
+    if not options.json:
+        sys.stdout.write(table(figures))
+    seeds.end(figures if options.json else {}, promises, as_json=options.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -17,14 +17,35 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from calibration import stored
 from calibration.correction import Correction
-from calibration.registry import Role
+from calibration.instruments import OUTPUTS
+from calibration.registry import RegistryError, Role
 from twin.exchanger import PlateExchanger
-from twin.heatpump import CONDITIONS, PREDICTED, HeatPump
+from twin.fluids import check_coolant
+from twin.heatpump import CONDITIONS, GIVEN, PREDICTED, HeatPump
 from twin.plant import Coolant
 from twin.points import EXPECTED
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
+CONDUCTANCE = "exchanger_ua_w_k"
+"""What an exchanger is judged by."""
+TRACKED = frozenset(
+    {"evaporator", "condenser", "isentropic", "volumetric", "subcooling", "exchanger"}
+)
+"""All that a model may say to be degraded."""
+# Numbers that a fit may have left unknown; no other may be.
+_UNKNOWN = tuple(
+    f"model.{name}"
+    for name in (
+        "values",
+        "errors",
+        "scatter",
+        "daily_scatter",
+        "correlation",
+        "closure",
+    )
+)
 LOADS = ("source_heat_w", "sink_heat_w")
 
 
@@ -176,22 +197,54 @@ class Model:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Model:
-        """Return the model that :meth:`to_dict` wrote."""
+        """Return the model that :meth:`to_dict` wrote.
 
+        Raises
+        ------
+        RegistryError
+            If it did not write them: which part of the data it is, what was found
+            there, and what there could be.
+        """
+        path = "model"
+        stored.plain(data, path)
+        try:
+            model = cls._read(data)
+        except KeyError as error:
+            raise RegistryError(f'{path}: "{error.args[0]}" is missing') from error
+        except (ValueError, TypeError, AttributeError, IndexError) as error:
+            raise RegistryError(f"{path}: {error}") from error
+        stored.same(data, _listed(model.to_dict()), path, unknown=_UNKNOWN)
+        return model
+
+    @classmethod
+    def _read(cls, data: Mapping[str, Any]) -> Model:
         def numbers(name: str) -> dict[str, float]:
             return {
                 str(key): float("nan") if value is None else float(value)
                 for key, value in data[name].items()
             }
 
+        stored.known([data["kind"]], ("heat_pump", "exchanger"), "model.kind")
+        stored.known([data["given"]], ("", *GIVEN), "model.given")
+        stored.known(data["outputs"], (*OUTPUTS, CONDUCTANCE), "model.outputs")
+        for name in ("tracked", "degradation"):
+            stored.known(data[name], TRACKED, f"model.{name}")
         physics: HeatPump | PlateExchanger
         if data["kind"] == "heat_pump":
             physics = HeatPump.from_dict(data["physics"])
         else:
-            plate = dict(data["physics"])
-            for side in ("hot", "cold"):
-                plate[side] = Coolant(**plate[side])
-            physics = PlateExchanger(**plate)
+            plate = data["physics"]
+            sides = {side: Coolant(**plate[side]) for side in ("hot", "cold")}
+            for coolant in sides.values():
+                complaint = check_coolant(coolant)
+                if complaint is not None:
+                    raise ValueError(complaint)
+            told: dict[str, Any] = {
+                n: float(x) for n, x in plate.items() if n not in sides
+            }
+            physics = PlateExchanger(**(told | sides))
+        for law in data["flows"]:
+            stored.known([law["side"]], ("source", "sink"), "model.flows.side")
         flows = tuple(
             FlowLaw(
                 side=str(law["side"]),
@@ -285,6 +338,15 @@ class Fit:
         value = self.model.values[name]  # noqa: PD011 (a mapping)
         error = self.model.errors[name]
         return value - 1.96 * error, value + 1.96 * error
+
+
+def _listed(data: Any) -> Any:
+    """Return data with lists for tuples, as JSON has them."""
+    if isinstance(data, Mapping):
+        return {name: _listed(value) for name, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_listed(value) for value in data]
+    return data
 
 
 def heat_pump(model: Model) -> HeatPump:

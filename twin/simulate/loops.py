@@ -16,6 +16,7 @@ import pandas as pd
 
 from twin.plant import Coolant
 from twin.simulate import media
+from twin.simulate.boundary import stream
 from twin.simulate.machine import KELVIN, Build, Duty, Wear
 from twin.simulate.scenario import FaultKind
 
@@ -35,6 +36,9 @@ SINK_LIMIT_DEGC = 76.0  # the machines' highest sink outlet
 SOURCE_LOW_DEGC = 30.0  # the machines' lowest source inlet
 _FLOW_LOW, _FLOW_HIGH = 0.35, 1.15  # of the rated sink flow
 _DECIDE_S = 600.0
+HUNTING_S, HUNTING_WANDER = 300.0, 0.15  # its period, and radians lost in a minute
+PUMP_FALL = 0.5
+CYCLING_DUTY = 0.6  # share of the time that a cycling machine runs
 _RUN_AT_LEAST_S, _REST_AT_LEAST_S = 1800.0, 1200.0
 
 
@@ -81,7 +85,40 @@ def wear(scenario: Scenario, times: pd.DatetimeIndex, unit: str) -> Wear:
         of(FaultKind.ISENTROPIC_LOSS),
         of(FaultKind.VOLUMETRIC_LOSS),
         of(FaultKind.UNDERCHARGE),
+        of(FaultKind.NON_CONDENSABLES),
+        of(FaultKind.HUNTING) * _swing(scenario, times, unit),
     )
+
+
+def _swing(scenario: Scenario, times: pd.DatetimeIndex, unit: str) -> Array:
+    """Return the mean, over each interval, of a hunting valve's swing of one.
+
+    Its period of some minutes wanders, so that no sampling stays in step with it.
+    """
+    if not scenario.faults_of(FaultKind.HUNTING, unit=unit):
+        return np.zeros(len(times))
+    random = stream(scenario, f"hunting {unit}")
+    step_s = scenario.step.total_seconds()
+    wander = random.normal(0.0, HUNTING_WANDER, len(times)) * np.sqrt(step_s / 60.0)
+    speed = 2.0 * np.pi / HUNTING_S
+    phase = speed * step_s * np.arange(len(times) + 1)
+    phase[1:] += np.cumsum(wander)
+    ahead = np.diff(phase)
+    mean: Array = (np.cos(phase[:-1]) - np.cos(phase[1:])) / ahead
+    return mean
+
+
+def strained(
+    scenario: Scenario, times: pd.DatetimeIndex, unit: str, side: str
+) -> tuple[Array, Array]:
+    """Return what a strainer adds to a loop, as a factor, and the flow it leaves.
+
+    A pump at full speed climbs its curve, whose fall over the rated flow is half
+    of what the healthy loop then resists.
+    """
+    kinds = {"source": FaultKind.SOURCE_STRAINER, "sink": FaultKind.SINK_STRAINER}
+    factor = 1.0 + scenario.size(times, kinds[side], unit)
+    return factor, np.sqrt((1.0 + PUMP_FALL) / (factor + PUMP_FALL))
 
 
 def _stages(
@@ -180,6 +217,9 @@ def loops(scenario: Scenario, conditions: Boundary, builds: dict[str, Build]) ->
     every = max(1, round(_DECIDE_S / step_s))
     rated = [builds[u].rating.sink_heat_w for u in units]
     on = _stages(wanted, rated, free, every, step_s)
+    on = [
+        runs & ~_cut_out(scenario, times, u) for u, runs in zip(units, on, strict=True)
+    ]
 
     drawn = np.zeros(rows)
     for u, runs in zip(units, on, strict=True):
@@ -198,6 +238,7 @@ def loops(scenario: Scenario, conditions: Boundary, builds: dict[str, Build]) ->
         rises[u] = np.maximum(conditions.supply_degc - sink_in[u], 2.0)
         capacities[u] = media.heat_capacity(WATER, sink_in[u] + rises[u] / 2.0)
         flowing = 1.0 - scenario.size(times, FaultKind.LOW_FLOW, u)
+        flowing = flowing * strained(scenario, times, u, "sink")[1]
         can = _FLOW_HIGH * flowing * build.sink_capacity_w_k * rises[u]
         most[u] = np.minimum(can, 1.08 * build.rating.sink_heat_w) * runs
     shares = _shared(wanted, rated, on, [most[u] for u in units])
@@ -211,20 +252,30 @@ def loops(scenario: Scenario, conditions: Boundary, builds: dict[str, Build]) ->
         sink_kg_s = np.clip(
             share / (rises[u] * sink_cp),
             _FLOW_LOW * rated_kg_s,
-            _FLOW_HIGH * rated_kg_s,
+            _FLOW_HIGH * rated_kg_s * strained(scenario, times, u, "sink")[1],
         )
         sink_kg_s = sink_kg_s * (1.0 - scenario.size(times, FaultKind.LOW_FLOW, u))
         rise = np.maximum(goal[u] - sink_in[u], 2.0)
         heat = np.minimum(heat, sink_kg_s * sink_cp * rise)
         heat = np.maximum(heat, 1.0)
         source_in = back - scenario.size(times, FaultKind.SOURCE_COLD, u)
-        source_kg_s = np.full(rows, rated_source[u])
+        source_kg_s = rated_source[u] * strained(scenario, times, u, "source")[1]
         orders[u] = Orders(
             runs, available[u], override[u], goal[u],
             source_kg_s * runs, sink_kg_s * runs,
             Duty(source_in, sink_in[u], source_kg_s * cp, sink_kg_s * sink_cp, heat),
         )  # fmt: skip
     return Loops(supply, back, flow, capacity, orders)
+
+
+def _cut_out(scenario: Scenario, times: pd.DatetimeIndex, unit: str) -> Flags:
+    """Return when a control without hysteresis holds a machine off."""
+    starts = scenario.size(times, FaultKind.SHORT_CYCLING, unit)
+    hours = (times - scenario.start).total_seconds().to_numpy() / 3600.0
+    # an interval is what it is at its middle
+    turns = starts * (hours - scenario.step.total_seconds() / 7200.0)
+    off: Flags = turns - np.floor(turns) >= CYCLING_DUTY
+    return off
 
 
 def _enough(builds: dict[str, Build], conditions: Boundary, supply: Array) -> Array:

@@ -41,6 +41,10 @@ _CONDENSE_CELLS = 4
 # wall's is the refrigerant's film.
 _LIQUID_SHARE, _WALL_SHARE = 0.40, 0.08
 
+_CONDENSER_VOLUME = 0.55  # of all that gas can fill at standstill
+_GAS_BLANKET = 6.0  # film resistance gained, by mole fraction of such gas
+_RATED_OPENING = 0.6
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rating:
@@ -121,7 +125,9 @@ class Wear:
 
     ``condenser`` and ``evaporator`` are lost shares of the rated conductance,
     ``isentropic`` and ``volumetric`` lost shares of the efficiency, ``charge``
-    the lost share of subcooling.
+    the lost share of subcooling. ``inert_pa`` is the partial pressure of gas
+    that does not condense, at standstill; ``swing_k`` is how far the valve has
+    driven the superheat at half load from where it belongs, at that instant.
     """
 
     condenser: Array
@@ -129,11 +135,13 @@ class Wear:
     isentropic: Array
     volumetric: Array
     charge: Array
+    inert_pa: Array
+    swing_k: Array
 
     @classmethod
     def none(cls, rows: int) -> Wear:
         """Return the wear of a new machine."""
-        return cls(*(np.zeros(rows) for _ in range(5)))
+        return cls(*(np.zeros(rows) for _ in cls.__slots__))
 
     def take(self, rows: Any) -> Wear:
         """Return those rows only."""
@@ -177,6 +185,8 @@ def state(
     # valve: superheat moves with load, and rises when liquid runs short
     starved = np.maximum(wear.charge - 0.7, 0.0)
     superheat = build.superheat_k * (0.72 + 0.28 * speed) + 14.0 * starved
+    # a valve too large for the load hunts the more, the smaller the load
+    superheat = np.maximum(superheat + wear.swing_k * (1.3 - 0.6 * speed), 0.3)
     subcooling = (
         build.subcooling_k * (1.0 - np.minimum(wear.charge, 1.0)) * (0.75 + 0.3 * speed)
     )
@@ -190,7 +200,10 @@ def state(
     h1, s1, rho1 = fluid.suction(te1, t1 - te1)
 
     # compressor
-    p2 = fluid.pressure(tc)
+    # running sweeps all gas that does not condense into the condenser
+    inert = wear.inert_pa / _CONDENSER_VOLUME * (tc + KELVIN) / (ROOM_DEGC + KELVIN)
+    p2 = fluid.pressure(tc) + inert
+    t2 = tc + inert * fluid.temp_slope(tc)
     ratio = p2 / p1
     leak = (build.gap_leak / speed + build.gap_leak_high) * (ratio - 1.0)
     volumetric = np.clip(1.0 - leak, 0.25, 1.0) * (1.0 - wear.volumetric)
@@ -201,7 +214,7 @@ def state(
     efficiency *= 1.0 - build.speed_loss * (speed - build.best_speed) ** 2
     efficiency = np.maximum(efficiency, 0.25) * (1.0 - wear.isentropic)
     flow = volumetric * build.swept_m3_s * speed * rho1
-    work = (fluid.isentropic_enthalpy(tc, s1) - h1) / efficiency
+    work = (fluid.isentropic_enthalpy(t2, s1) - h1) / efficiency
     shaft = flow * work
     power = (
         build.fixed_loss * build.shaft_w
@@ -244,7 +257,7 @@ def state(
     ]
     clean_c, fouled_c, area_c = _condenser(
         build, duty, wear, tc, t3, drop_c, (sink_in, t_k1, t_k2, sink_out),
-        (heat_cool, heat_wet, heat_hot), gas, lift,
+        (heat_cool, heat_wet, heat_hot), gas, lift, p2,
     )  # fmt: skip
 
     misfit = np.stack([np.log(area_e), np.log(area_c)])
@@ -269,6 +282,8 @@ def state(
             "condensing_temp_degc": tc,
             "superheat_k": t1 - te1,
             "subcooling_k": tc - t3,
+            "inert_pressure_pa": inert,
+            "expansion_valve_ratio": _opening(build, fluid, wear, flow, p2, p1),
             "refrigerant_flow_kg_s": flow,
             "isentropic_efficiency": efficiency,
             "volumetric_efficiency": volumetric,
@@ -276,6 +291,28 @@ def state(
             "condenser_conductance_ratio": clean_c / fouled_c,
         },
     )
+
+
+def _opening(
+    build: Build,
+    fluid: media.Refrigerant,
+    wear: Wear,
+    flow: Array,
+    high: Array,
+    low: Array,
+) -> Array:
+    """Return how far the expansion valve is open: an orifice, as at the rated point.
+
+    Liquid that flashes ahead of it, and a superheat that is too small, close
+    and open it; a hunting valve is ahead of the superheat that it drives.
+    """
+    rated = fluid.pressure(np.array(build.condensing_degc)) - fluid.pressure(
+        np.array(build.evaporating_degc)
+    )
+    drive = np.sqrt(np.maximum(high - low, 1.0) / rated)
+    flash = 1.0 + 0.8 * np.maximum(wear.charge - 0.5, 0.0)
+    ratio = _RATED_OPENING * flow / build.refrigerant_kg_s / drive * flash
+    return np.clip(ratio * (1.0 - 0.03 * wear.swing_k), 0.0, 1.0)
 
 
 def _evaporator(
@@ -325,11 +362,13 @@ def _evaporator(
 def _condenser(
     build: Build, duty: Duty, wear: Wear, tc: Array, t3: Array, drop: Array,
     water: tuple[Array, Array, Array, Array], heats: tuple[Array, Array, Array],
-    gas: list[Array], lift: Array,
+    gas: list[Array], lift: Array, pressure: Array,
 ) -> tuple[Array, Array, Array]:  # fmt: skip
     """Area needed over area there is: clean, as fouled, and the one that counts."""
     ua = build.condenser_w_k
-    film = ua / (1.0 - _LIQUID_SHARE - _WALL_SHARE)
+    # vapour reaches the film only through the gas that stays behind before it
+    blanket = 1.0 + _GAS_BLANKET * wear.inert_pa / _CONDENSER_VOLUME / pressure
+    film = ua / (1.0 - _LIQUID_SHARE - _WALL_SHARE) / blanket
     sink_in, t_k1, t_k2, sink_out = water
     heat_cool, heat_wet, heat_hot = heats
     brought = duty.sink_capacity_w_k / build.sink_capacity_w_k

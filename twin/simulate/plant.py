@@ -19,13 +19,14 @@ from twin.simulate import machine, media
 from twin.simulate.boundary import Boundary, boundary
 from twin.simulate.gateway import plant_toml
 from twin.simulate.instruments import measure
-from twin.simulate.loops import SPREAD_K, WATER, Loops, loops, wear
+from twin.simulate.loops import SPREAD_K, WATER, Loops, loops, strained, wear
 from twin.simulate.machine import ROOM_DEGC, Build, Outcome
 from twin.simulate.scenario import (
     CAUSES,
     CDU,
     CONSUMER,
     COOLER,
+    MORE,
     OPERATION,
     RATED_HZ,
     SITE,
@@ -48,7 +49,8 @@ _LIQUID_LAG_S = {"source": 150.0, "sink": 210.0}
 _REFRIGERANT_LAG_S = 60.0
 _REST_LAG_S = {"liquid": 5400.0, "refrigerant": 3600.0, "pressure": 900.0}
 _PUMP_SHARE = {"source": 0.012, "sink": 0.008}  # of the rated sink heat
-_DROP_PA = {"hot": 45e3, "cold": 38e3}
+_DROP_PA = {"hot": 45e3, "cold": 38e3, "source": 52e3, "sink": 31e3}
+_DROP_EXPONENT = {"source": 1.82, "sink": 1.78}
 
 _PRESSURES = ("suction_pressure_pa", "compressor_discharge_pressure_pa")
 _REFRIGERANT = (
@@ -70,6 +72,8 @@ _COP_COST: Mapping[FaultKind, float] = {
     FaultKind.ISENTROPIC_LOSS: 0.75,
     FaultKind.VOLUMETRIC_LOSS: 0.02,
     FaultKind.UNDERCHARGE: 0.035,
+    FaultKind.NON_CONDENSABLES: 8e-7,
+    FaultKind.HUNTING: 1e-3,
 }
 
 
@@ -167,6 +171,19 @@ def _check(scenario: Scenario) -> None:
                 f"simulate: fault {fault.kind.value} cannot befall {fault.unit}; "
                 f"{CDU} fouls and clogs, machines have all the others"
             )
+    for unit in scenario.machines:
+        if unknown := sorted(set(unit.more) - set(MORE)):
+            raise ValueError(
+                f"simulate: {unit.id} cannot measure {', '.join(unknown)} as well; "
+                f"there is {', '.join(MORE)}"
+            )
+    for fault in scenario.faults_of(FaultKind.SHORT_CYCLING):
+        if fault.size * scenario.step.total_seconds() > 3600.0 / 3.0:
+            raise ValueError(
+                f"simulate: fault short_cycling of {fault.unit}: {fault.size:g} starts "
+                f"an hour need three intervals each; make the step {scenario.step} "
+                "shorter"
+            )
     if scenario.length % scenario.step or not scenario.length:
         raise ValueError(
             f"simulate: length {scenario.length} is no whole number of steps of "
@@ -238,7 +255,12 @@ def _follow(target: Array, lag_s: Array, step_s: float, start: float) -> Array:
 
 
 def _lagged(
-    value: Array, on: Flags, rest: float, lag_s: float, rest_lag_s: float, step_s: float
+    value: Array,
+    on: Flags,
+    rest: Array | float,
+    lag_s: float,
+    rest_lag_s: float,
+    step_s: float,
 ) -> Array:
     """Follow the machine while it runs, and the room while it does not."""
     target = np.where(on, value, rest)
@@ -294,7 +316,8 @@ def _heat_pump(
         "available": available,
         "manual_override": orders.override.astype(float),
     }
-    rest_pa = float(fluid.pressure(np.array(ROOM_DEGC)))
+    worn = wear(scenario, times, unit.id)
+    rest_pa = float(fluid.pressure(np.array(ROOM_DEGC))) + worn.inert_pa
     if unit.instruments in ("pressures", "full"):
         for name in _PRESSURES:
             point[name] = _lagged(
@@ -307,6 +330,7 @@ def _heat_pump(
                 made[name], on, ROOM_DEGC, _REFRIGERANT_LAG_S,
                 _REST_LAG_S["refrigerant"], step_s,
             )  # fmt: skip
+    clogged: dict[str, Array] = {}
     for side, carried, rated in (
         ("source", orders.source_kg_s * duty.source_capacity_w_k,
          build.source_capacity_w_k),
@@ -316,7 +340,19 @@ def _heat_pump(
         with np.errstate(invalid="ignore"):
             flow = np.where(kg_s > 0.0, carried / np.maximum(kg_s, 1e-9) / rated, 0.0)
         share = _PUMP_SHARE[side] * build.rating.sink_heat_w
-        point[f"{side}_pump_power_w"] = share * (0.15 * (flow > 0.0) + 0.85 * flow**3)
+        clogged[side] = strained(scenario, times, unit.id, side)[0]
+        point[f"{side}_pump_power_w"] = share * (
+            0.15 * (flow > 0.0) + 0.85 * flow**3 * clogged[side]
+        )
+        drop = f"{side}_pressure_drop_pa"
+        if drop in unit.more:
+            dirt = worn.evaporator if side == "source" else worn.condenser
+            narrow = (1.0 + 0.4 * dirt) * clogged[side]
+            point[drop] = _DROP_PA[side] * narrow * flow ** _DROP_EXPONENT[side]
+    if "expansion_valve_ratio" in unit.more:
+        point["expansion_valve_ratio"] = np.where(
+            on, made["expansion_valve_ratio"], 0.0
+        )
     point["compressor_energy_j"] = np.cumsum(power) * step_s
     point["sink_energy_j"] = np.cumsum(np.maximum(sink_heat, 0.0)) * step_s
 
@@ -340,10 +376,13 @@ def _heat_pump(
         "condenser_conductance_ratio", "evaporator_conductance_ratio",
     ):  # fmt: skip
         truth[name] = nothing + made[name]
-    worn = wear(scenario, times, unit.id)
     truth["isentropic_ratio"] = 1.0 - worn.isentropic
     truth["volumetric_ratio"] = 1.0 - worn.volumetric
     truth["subcooling_ratio"] = 1.0 - worn.charge
+    truth["inert_pressure_pa"] = nothing + made["inert_pressure_pa"]
+    truth["superheat_swing_k"] = worn.swing_k
+    for side, factor in clogged.items():
+        truth[f"{side}_strainer_ratio"] = factor
     return pd.DataFrame(point, index=times), pd.DataFrame(truth, index=times)
 
 
@@ -444,7 +483,7 @@ def _planted(
         worn = [
             fault
             for fault in scenario.faults_of(*_COP_COST, unit=unit.id)
-            if fault.end is None
+            if fault.end is None and fault.size
         ]
         now, new = made[unit.id], clean[unit.id]
         with np.errstate(invalid="ignore", divide="ignore"):

@@ -42,6 +42,13 @@ class FaultKind(StrEnum):
     ISENTROPIC_LOSS = "isentropic_loss"
     VOLUMETRIC_LOSS = "volumetric_loss"
     UNDERCHARGE = "undercharge"
+    # partial pressure, at standstill, of gas that does not condense [Pa]
+    NON_CONDENSABLES = "non_condensables"
+    # amplitude by which a hunting valve swings the superheat at half load [K]
+    HUNTING = "hunting"
+    # relative increase of a loop's resistance at equal flow, by its strainer
+    SOURCE_STRAINER = "source_strainer"
+    SINK_STRAINER = "sink_strainer"
     # operation; size is ignored where the state has none
     TRIP = "trip"
     OVERRIDE = "override"
@@ -50,6 +57,7 @@ class FaultKind(StrEnum):
     LOW_FLOW = "low_flow"  # lost share of the sink flow
     SETPOINT = "setpoint"  # K below what the consumer needs
     MIN_OFF = "min_off"  # hours a stopped machine is locked, every 24 h
+    SHORT_CYCLING = "short_cycling"  # starts an hour, by a control without hysteresis
     # instruments; ``component`` names the point, size is in its unit
     SENSOR_OFFSET = "sensor_offset"
     SENSOR_GAIN = "sensor_gain"  # 0.03 reads 3 % too much
@@ -70,6 +78,7 @@ OPERATION: dict[FaultKind, str] = {
     FaultKind.LOW_FLOW: "hydraulics",
     FaultKind.SETPOINT: "control",
     FaultKind.MIN_OFF: "control",
+    FaultKind.SHORT_CYCLING: "control",
 }
 """The cause that each fault of operation has in the ledger, by priority."""
 
@@ -83,6 +92,10 @@ _WEAR: dict[FaultKind, tuple[FindingKind, str]] = {
     FaultKind.ISENTROPIC_LOSS: (FindingKind.COP_DEGRADATION, "compressor"),
     FaultKind.VOLUMETRIC_LOSS: (FindingKind.COP_DEGRADATION, "compressor"),
     FaultKind.UNDERCHARGE: (FindingKind.COP_DEGRADATION, "charge"),
+    FaultKind.NON_CONDENSABLES: (FindingKind.COP_DEGRADATION, "non_condensables"),
+    FaultKind.HUNTING: (FindingKind.COP_DEGRADATION, "expansion"),
+    FaultKind.SOURCE_STRAINER: (FindingKind.FOULING, "source_strainer"),
+    FaultKind.SINK_STRAINER: (FindingKind.FOULING, "sink_strainer"),
 }
 
 
@@ -171,7 +184,8 @@ class Unit:
 
     ``instruments`` is ``"water"`` (liquid side and power), ``"pressures"``
     (and both refrigerant pressures) or ``"full"`` (and three refrigerant
-    temperatures). ``build`` replaces characteristics of
+    temperatures); ``more`` names what it measures beyond that, of
+    :data:`MORE`. ``build`` replaces characteristics of
     :class:`twin.simulate.machine.Build`.
     """
 
@@ -181,6 +195,11 @@ class Unit:
     instruments: str = "full"
     standby_power_w: float = 1200.0
     build: tuple[tuple[str, float], ...] = ()
+    more: tuple[str, ...] = ()
+
+
+MORE = ("source_pressure_drop_pa", "sink_pressure_drop_pa", "expansion_valve_ratio")
+"""What a machine may measure beyond its class of instruments."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,19 +38,23 @@ _BUILDS = {
 }
 
 
+def drawn(seed: int) -> tuple[tuple[str, float], ...]:
+    """Return how a machine of that seed is built."""
+    random = np.random.default_rng(seed)
+    return tuple((name, float(random.uniform(*ab))) for name, ab in _BUILDS.items())
+
+
 @cache
 def learnt(
     seed: int, instruments: str = "full", minutes: float = 10.0, sensors: str = "good"
 ) -> tuple[pd.DataFrame, pd.DataFrame, Model]:
     """Fit three weeks of one drawn machine; return them, the next three, the model."""
-    random = np.random.default_rng(seed)
-    build = tuple((name, float(random.uniform(*ab))) for name, ab in _BUILDS.items())
     made = simulate(
         Scenario(
             name="held out",
             length=timedelta(days=2 * REFERENCE_DAYS),
             seed=seed,
-            machines=(Unit(id="hp1", instruments=instruments, build=build),),
+            machines=(Unit(id="hp1", instruments=instruments, build=drawn(seed)),),
             it_heat_w=0.75e6,
             demand_heat_w=0.65e6,
             sensors=sensors,

@@ -1,10 +1,13 @@
-"""Sixty windows that must not become a model, and twenty that must.
+"""Seventy-five offers that must not become a model, and thirty that must.
 
 ``python -m tests.campaigns.poisoned [--seed S] [--seeds N] [--json] [--resume FILE]``
 
-Twelve kinds of poison, each on five plants (other weather, racks, instruments):
-none may be promoted. Four good windows on each of the same plants: at most two
-of the twenty may be refused. Each is offered as the two weeks of a recalibration.
+Twelve kinds of poison on five plants each (other weather, racks, noise), offered
+as the two weeks of a recalibration; three more are offered as the reference, on
+machines that are each built differently: a plant that is fouled from its first
+day, the same as a new epoch under cover of a new power meter, and one that fouls
+while it is learnt. None may be promoted. Four good windows and two good references
+of each seed: at most a tenth may be refused.
 
 The control takes the gates away: what then is promoted shows that the poison
 would have been swallowed.
@@ -23,15 +26,18 @@ import pandas as pd
 
 from . import seeds  # isort: skip  (puts tests/calibration on the path)
 from simulated import machine
+from test_heldout import drawn
 
+from calibration.commissioning import admit
 from calibration.fit import Fit, fit_degradation, fit_reference
 from calibration.gates import recalibrate
-from calibration.health import tune
+from calibration.health import commission, tune
 from calibration.model import Model
 from calibration.steady import windows
 from twin.finding import Refusal
-from twin.plant import Machine
+from twin.plant import Action, Machine, Maintenance
 from twin.simulate import Fault, FaultKind, Scenario, Simulation, Unit, simulate
+from twin.simulate.machine import rated_power, size
 
 REFERENCE_DAYS = 21
 DAYS = 35
@@ -190,7 +196,12 @@ WINDOWS: dict[str, Callable[[Frame, int], Frame]] = {
     "wrong flow gain": flow_gain,
 }
 OTHERS = ("fouled plant without an event", "wrong refrigerant")
-POISONS = (*WINDOWS, *OTHERS)
+REFERENCES = (
+    "fouled plant as the reference",
+    "fouled plant as a new epoch",
+    "reference learnt while it fouled",
+)
+POISONS = (*WINDOWS, *OTHERS, *REFERENCES)
 
 
 # --- judging ------------------------------------------------------------------
@@ -228,6 +239,8 @@ def poison(kind: str, seed: int, minutes: int = 10) -> dict[str, Any]:
     """Poison one plant's window and say what became of it."""
     if kind == "fouled plant without an event":
         return fouled(seed, minutes)
+    if kind in REFERENCES:
+        return as_reference(kind, seed, minutes)
     made, told, reference = commissioned(seed, minutes)
     frame = late(made)
     if kind == "wrong refrigerant":
@@ -246,8 +259,110 @@ def fouled(seed: int, minutes: int = 10) -> dict[str, Any]:
     return judge(late(sick), told, reference, minutes)
 
 
+@cache
+def drawn_plant(
+    seed: int,
+    dirt: FaultKind | None,
+    share: float,
+    shape: str,
+    weeks: int,
+    minutes: int,
+) -> tuple[Machine, Frame]:
+    """Return a machine that was drawn, with its data sheet, and its windows.
+
+    It is dirty through its last three weeks. The sheet is honest and rounded: power
+    to a kilowatt, temperatures to a kelvin. Every other plant has ordinary
+    instruments.
+    """
+    unit = Unit(id="hp1", build=drawn(seed))
+    length = timedelta(weeks=weeks)
+    begins = Scenario(name="x").start + length - timedelta(days=REFERENCE_DAYS)
+    made = simulate(
+        Scenario(
+            name="poisoned",
+            length=length,
+            step=timedelta(minutes=minutes),
+            seed=seed,
+            machines=(unit,),
+            it_heat_w=0.75e6,
+            demand_heat_w=0.65e6,
+            sensors=("good", "ordinary")[seed % 2],
+            faults=()
+            if dirt is None
+            else (Fault(unit="hp1", kind=dirt, start=begins, size=share, shape=shape),),
+            reference_length=timedelta(days=REFERENCE_DAYS),
+        )
+    )
+    build = size(unit.refrigerant, unit.rating, **dict(unit.build))
+    told = machine(made)
+    plate = replace(
+        told.nameplate,
+        power_w=round(rated_power(build), -3),
+        evaporating_temp_degc=round(build.evaporating_degc),
+        condensing_temp_degc=round(build.condensing_degc),
+    )
+    found = windows(made.frames["hp1"], told, float(minutes))
+    return replace(told, nameplate=plate), found
+
+
+def learn(found: Frame, told: Machine) -> tuple[Fit, Frame] | Refusal:
+    """Learn a reference and its own days."""
+    fit = fit_reference(found, told)
+    if isinstance(fit, Refusal):
+        return fit
+    model, history = commission(found, fit.model, told)
+    return replace(fit, model=model), history
+
+
+def as_reference(kind: str, seed: int, minutes: int = 10) -> dict[str, Any]:
+    """Offer a reference, and offer it to a twin without gates."""
+    dirt: FaultKind | None = None
+    if kind in REFERENCES:
+        dirt = (FaultKind.CONDENSER_FOULING, FaultKind.EVAPORATOR_FOULING)[seed % 2]
+    shape = "linear" if kind == "reference learnt while it fouled" else "step"
+    share = 0.12 if shape == "linear" else 0.25 + 0.025 * (seed % 5)
+    epoch = kind.endswith("new epoch")
+    told, found = drawn_plant(seed, dirt, share, shape, 6 if epoch else 3, minutes)
+    before, changes = None, []
+    if epoch:
+        # Its sheet is silent here: it is the old reference that has to tell.
+        plate = replace(
+            told.nameplate, evaporating_temp_degc=None, condensing_temp_degc=None
+        )
+        told = replace(told, nameplate=plate)
+        early = found.index <= pd.Timestamp(BEGINS)
+        clean = learn(found[early], told)
+        if isinstance(clean, Refusal):
+            raise RuntimeError(clean.sentence)
+        before, found = clean[0].model, found[~early]
+        changes = [
+            Maintenance(
+                time=BEGINS,
+                unit="hp1",
+                action=Action.SENSOR_REPLACED,
+                component="compressor_power_w",
+            )
+        ]
+    learnt = learn(found, told)
+    if isinstance(learnt, Refusal):
+        return {"promoted": False, "without_gates": False, "reason": learnt.code}
+    fit, history = learnt
+    verdict = admit(fit, history, told, found, before=before, changes=changes)
+    return {
+        "promoted": verdict.accepted,
+        "without_gates": True,
+        "reason": verdict.reason,
+    }
+
+
 def good(seed: int, which: int, minutes: int = 10) -> dict[str, Any]:
-    """Offer a good window: healthy, fouling slowly, a little worn, less of it."""
+    """Offer a good window, or a good reference.
+
+    Healthy, fouling slowly, a little worn, less of it; clean as commissioned, and
+    clean when the power meter was replaced.
+    """
+    if GOOD[which] in ("as reference", "as new epoch"):
+        return as_reference(GOOD[which], seed, minutes)
     made, told, reference = commissioned(seed, minutes)
     if which == 1:
         kind = fault(FaultKind.CONDENSER_FOULING, 0.08, "linear")
@@ -260,7 +375,7 @@ def good(seed: int, which: int, minutes: int = 10) -> dict[str, Any]:
     return judge(frame, told, reference, minutes)
 
 
-GOOD = ("healthy", "fouling", "worn", "shorter")
+GOOD = ("healthy", "fouling", "worn", "shorter", "as reference", "as new epoch")
 
 
 def main() -> None:
@@ -293,11 +408,18 @@ def main() -> None:
         gate = row["reason"].partition(":")[0]
         gates[gate] = gates.get(gate, 0) + 1
     ungated = sum(row["without_gates"] for row in bad)
+    swallowed = {
+        kind: sum(
+            row["without_gates"] for row in bad if row["case"].startswith(f"{kind},")
+        )
+        for kind in POISONS
+    }
     figures = {
         "poisoned": len(bad),
         "promoted": promoted,
         "refused_by": gates,
         "promoted_without_gates": ungated,
+        "promoted_without_gates_by_kind": swallowed,
         "good": len(fine),
         "good_refused": refused,
     }

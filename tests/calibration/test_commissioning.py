@@ -39,6 +39,7 @@ def offered(
         Scenario(
             name="offered",
             length=timedelta(days=REFERENCE_DAYS),
+            step=timedelta(minutes=30),
             seed=2,
             machines=(Unit(id="hp1"),),
             it_heat_w=0.75e6,
@@ -56,7 +57,7 @@ def offered(
         condensing_temp_degc=70.0,
     )
     told = replace(told, nameplate=plate)
-    found = windows(made.frames["hp1"], told)
+    found = windows(made.frames["hp1"], told, 30.0)
     fit = fit_reference(found, told)
     assert isinstance(fit, Fit), fit
     model, history = commission(found, fit.model, told)

@@ -4,7 +4,7 @@ Knows the plant and its physics (``twin``), not where telemetry comes from. All
 of it is functions from data to data; what lasts (models, daily health) is
 handed in and out. Per unit, in the order of event time::
 
-    from calibration import fit, gates, health, steady
+    from calibration import commissioning, fit, gates, health, steady
     from calibration.model import Model, expect
     from calibration.registry import Registry, Role
 
@@ -15,7 +15,11 @@ handed in and out. Per unit, in the order of event time::
     found = fit.fit_reference(windows, machine, flows=flows)  # fit_exchanger(...)
     # each of them may be a Refusal: say its sentence, try again tomorrow
     model, refused = fit.with_correction(found.model, windows)
-    reference = health.tune(windows, model, machine)
+    reference, history = health.commission(windows, model, machine)
+    verdict = commissioning.admit(             # is it clean, and did it stand still?
+        replace(found, model=reference), history, machine, windows,
+        before=old_reference, changes=log,     # both only where there was one before
+    )
     record = registry.save(
         unit, Role.REFERENCE, reference.to_dict(), created=now,
         provenance={"start": found.start, "stop": found.stop,

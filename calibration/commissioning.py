@@ -150,8 +150,7 @@ def admit(
             reason = f"Accepted as found ({accepted}) although {reason}"
         else:
             reason += (
-                f' Mend it, or accept {device.id} as found with reference_accepted = "'
-                'why".'
+                f' Or accept {device.id} as found with reference_accepted = "why".'
             )
     return Verdict(
         accepted=not failed or bool(accepted),
@@ -182,7 +181,8 @@ def _steady(history: pd.DataFrame) -> tuple[list[Gate], list[str]]:
                 limit,
                 f"Over the {len(known)} days of the reference the {component}'s"
                 f" {str(indicator).replace('_', ' ')} moved by {moved:+.1%}; beyond"
-                f" {limit:.0%} it was no single state that was learnt.",
+                f" {limit:.0%} it was no single state that was learnt. Find out what"
+                " changes, and learn it once it stands still.",
             )
         )
     if not gates:
@@ -236,7 +236,8 @@ def _as_designed(model: Model, machine: Machine) -> tuple[list[Gate], list[str]]
                 limit,
                 f"At the nameplate's point{where} it draws {more:+.1%} against the"
                 f" nameplate's {plate.power_w / 1e3:.0f} kW; {limit:+.1%} is within"
-                " makers' tolerance and what instruments tell.",
+                " makers' tolerance and what instruments tell. Find what is worn or"
+                " fouled, or correct the nameplate.",
             )
         )
     else:
@@ -351,7 +352,8 @@ def _explained(
                     f"{why[-1].action.value} {why[-1].component} on"
                     f" {why[-1].time:%Y-%m-%d} accounts for it."
                     if why
-                    else f"beyond {limit:.0%} a recorded change must account for it."
+                    else f"beyond {limit:.0%} a recorded change must account for it:"
+                    " clean or mend it, or log what was done."
                 ),
             )
         )

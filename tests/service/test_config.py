@@ -82,6 +82,12 @@ def test_a_good_one_is_understood(tmp_path: Path) -> None:
          "heat_pump.hp1.nameplate.sink_heat", "has no unit"),
         ('sink_heat = "600 kW"', 'sink_heat = "600 degC"',
          "heat_pump.hp1.nameplate.sink_heat", "does not measure"),
+        ('sink_outlet = "65 degC"', 'sink_outlet = "65 degC"\ncondensing = "49 degC"',
+         "heat_pump.hp1.nameplate.condensing", "on the wrong side of sink_inlet"),
+        ('sink_outlet = "65 degC"', 'sink_outlet = "65 degC"\nevaporating = "35 degC"',
+         "heat_pump.hp1.nameplate.evaporating", "on the wrong side of source_inlet"),
+        ('refrigerant = "R134a"', 'refrigerant = "R134a"\nreference_accepted = true',
+         "heat_pump.hp1.reference_accepted", "is not text"),
         ("sink_heat", "sink_haet", "heat_pump.hp1.nameplate.sink_haet",
          'did you mean "sink_heat"'),
         ('"R134a"', '"R134b"', "heat_pump.hp1.refrigerant", "R134a"),
@@ -149,6 +155,23 @@ def test_everything_is_said_at_once(tmp_path: Path) -> None:
         "web.port",
     } <= keys
     assert all(each.sentence and each.remedy for each in problems(tmp_path, text))
+
+
+def test_a_data_sheet_may_tell_the_refrigerants_temperatures(tmp_path: Path) -> None:
+    """And an operator may take a machine as it was found; silence is neither."""
+    (silent,) = written(tmp_path, GOOD).plant.machines
+    text = GOOD.replace(
+        'sink_outlet = "65 degC"',
+        'sink_outlet = "65 degC"\nevaporating = "24 degC"\ncondensing = "67 degC"',
+    ).replace('"R134a"', '"R134a"\nreference_accepted = "bought used"')
+    (told,) = written(tmp_path, text).plant.machines
+    sheet = told.nameplate
+
+    assert silent.nameplate.condensing_temp_degc is None
+    assert silent.reference_accepted == ""
+    assert sheet.evaporating_temp_degc == pytest.approx(24.0)
+    assert sheet.condensing_temp_degc == pytest.approx(67.0)
+    assert told.reference_accepted == "bought used"
 
 
 def test_the_environment_overrides_scalars(tmp_path: Path) -> None:

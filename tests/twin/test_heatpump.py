@@ -85,6 +85,26 @@ def test_every_kind_of_machine_keeps_its_nameplate(kind, refrigerant, power):
     assert out["compressor_power_w"] == pytest.approx(power, rel=3e-4)
 
 
+@pytest.mark.parametrize(("evaporating", "condensing"), [(24.0, None), (23.0, 68.0)])
+def test_the_refrigerants_temperatures_of_a_nameplate_are_kept(evaporating, condensing):
+    """Where a data sheet tells them no typical approach is assumed."""
+    plate = dataclasses.replace(
+        PLATE, evaporating_temp_degc=evaporating, condensing_temp_degc=condensing
+    )
+    pump = heatpump.from_nameplate(dataclasses.replace(CONFIGURED, nameplate=plate))
+    p = pump.parameters
+    flows = {
+        "source_flow_kg_s": p.source_flow_rated_kg_s,
+        "sink_flow_kg_s": p.sink_flow_rated_kg_s,
+    }
+    out = pump.predict(rated(**flows)).iloc[0]
+
+    assert out["evaporating_temp_degc"] == pytest.approx(evaporating, abs=0.02)
+    if condensing is not None:
+        assert out["condensing_temp_degc"] == pytest.approx(condensing, abs=0.02)
+    assert out["sink_heat_w"] == pytest.approx(PLATE.sink_heat_w, rel=1e-3)
+
+
 def test_a_prediction_is_in_the_vocabulary():
     """Every column but the reason is a point, so it can be stored as it is."""
     out = HP.predict(rated())

@@ -30,6 +30,7 @@ def season(
     sensors: str = "good",
     seed: int = 1,
     step_minutes: int = 10,
+    more: tuple[str, ...] = (),
 ) -> Simulation:
     """Return one machine with its CDU over some days."""
     return simulate(
@@ -38,7 +39,7 @@ def season(
             length=timedelta(days=days),
             step=timedelta(minutes=step_minutes),
             seed=seed,
-            machines=(Unit(id="hp1", instruments=instruments),),
+            machines=(Unit(id="hp1", instruments=instruments, more=more),),
             it_heat_w=0.75e6,
             demand_heat_w=0.65e6,
             faults=faults,

@@ -186,7 +186,9 @@ def state(
     starved = np.maximum(wear.charge - 0.7, 0.0)
     superheat = build.superheat_k * (0.72 + 0.28 * speed) + 14.0 * starved
     # a valve too large for the load hunts the more, the smaller the load
-    superheat = np.maximum(superheat + wear.swing_k * (1.3 - 0.6 * speed), 0.3)
+    # until it floods the compressor, or has opened no further
+    swing = wear.swing_k * (1.3 - 0.6 * speed) / superheat
+    superheat = superheat * (1.0 + 0.9 * np.tanh(swing))
     subcooling = (
         build.subcooling_k * (1.0 - np.minimum(wear.charge, 1.0)) * (0.75 + 0.3 * speed)
     )

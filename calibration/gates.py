@@ -343,7 +343,9 @@ def _injection(
         faulty = derive(faulty, machine)
         theirs = _evidence(faulty, reference, machine)
         ours = theirs if same else _evidence(faulty, served, machine)
-        shown = {key: theirs[key] - base[key] for key in (own, _COP) if key in base}
+        # An offset that makes a probe a liar leaves the equipment without a verdict.
+        told = [key for key in (own, _COP) if key in base and key in theirs]
+        shown = {key: theirs[key] - base[key] for key in told}
         # What was there before the fault belongs to neither.
         kept = {
             key: (ours.get(key, float("nan")) - base[key]) / size

@@ -249,6 +249,19 @@ def test_every_fault_of_the_list_is_put_on_the_hold_out():
     assert all(g.measured >= 0.95 for g in injected.values())
 
 
+def test_an_offset_that_silences_the_equipment_is_still_shown(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """While a probe lies nothing is said of the machine; the balance says it."""
+    monkeypatch.setattr("calibration.gates.INJECTED_K", 1.0)
+    told, found = judged(DAYS)
+    late = found[found.index > pd.Timestamp(BEGINS)]
+    now = found.index[-1].to_pydatetime()
+    verdict = recalibrate(late, reference().model, None, told, now=now)
+
+    assert gate(verdict, "injected_offset")
+
+
 def test_half_a_percent_of_the_power_cannot_be_hidden():
     """A motor that got worse is no degradation that is tracked."""
     told, found = judged(DAYS)

@@ -8,11 +8,13 @@ what is inside a model.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -201,31 +203,32 @@ class Registry:
         RegistryError
             If a file of the registry cannot be trusted.
         """
-        numbers = [
-            int(path.stem.rpartition("-")[2])
-            for path in self._folder(unit).glob(f"{role.value}-*.json")
-        ]
-        number = 1 + max(numbers, default=0)
-        parent = self._pointers(unit).get(role.value, [None])[-1]
-        body = {
-            "unit": unit,
-            "role": role.value,
-            "version": f"{role.value}-{number:05d}",
-            "created": created.astimezone(UTC).isoformat(),
-            "model": _plain(model),
-            "provenance": _plain(
-                {"parent": parent, "packages": packages(), **(provenance or {})}
-            ),
-            "gates": _plain(list(gates)),
-            "accepted": accepted,
-            "reason": reason,
-        }
-        sha = digest(body)
-        file = {"format": _FORMAT, "schema": SCHEMA, "sha256": sha, "body": body}
-        path = self._folder(unit) / f"{body['version']}.json"
-        _write(path, json.dumps(file, sort_keys=True, indent=1).encode() + b"\n")
-        if accepted:
-            self._promote(unit, role, str(body["version"]))
+        with self._alone(unit):
+            numbers = [
+                int(path.stem.rpartition("-")[2])
+                for path in self._folder(unit).glob(f"{role.value}-*.json")
+            ]
+            number = 1 + max(numbers, default=0)
+            parent = self._pointers(unit).get(role.value, [None])[-1]
+            body = {
+                "unit": unit,
+                "role": role.value,
+                "version": f"{role.value}-{number:05d}",
+                "created": created.astimezone(UTC).isoformat(),
+                "model": _plain(model),
+                "provenance": _plain(
+                    {"parent": parent, "packages": packages(), **(provenance or {})}
+                ),
+                "gates": _plain(list(gates)),
+                "accepted": accepted,
+                "reason": reason,
+            }
+            sha = digest(body)
+            file = {"format": _FORMAT, "schema": SCHEMA, "sha256": sha, "body": body}
+            path = self._folder(unit) / f"{body['version']}.json"
+            _write(path, json.dumps(file, sort_keys=True, indent=1).encode() + b"\n")
+            if accepted:
+                self._promote(unit, role, str(body["version"]))
         return _record(body, sha)
 
     def load(self, unit: str, version: str) -> Record:
@@ -243,6 +246,17 @@ class Registry:
         line = self._pointers(unit).get(role.value, [])
         return self.load(unit, line[-1]) if line else None
 
+    def in_service(self, unit: str) -> dict[Role, str]:
+        """Return which version of each role serves, without opening a model.
+
+        Raises
+        ------
+        RegistryError
+            If which one is active cannot be read.
+        """
+        pointers = self._pointers(unit)
+        return {role: pointers[role][-1] for role in Role if pointers.get(role)}
+
     def history(self, unit: str) -> list[Record]:
         """Return every version of a unit, rejected ones too, oldest first."""
         records = [
@@ -258,16 +272,31 @@ class Registry:
         RegistryError
             If there is no earlier version.
         """
-        pointers = self._pointers(unit)
-        line = pointers.get(role.value, [])
-        if len(line) < 2:
-            raise RegistryError(
-                f"{unit}: there is no earlier {role.value} model to go back to"
-            )
-        record = self.load(unit, line[-2])
-        pointers[role.value] = line[:-1]
-        self._point(unit, pointers)
-        return record
+        if not self._folder(unit).is_dir():
+            raise RegistryError(f"{unit}: there is no model of it")
+        with self._alone(unit):
+            pointers = self._pointers(unit)
+            line = pointers.get(role.value, [])
+            if len(line) < 2:
+                raise RegistryError(
+                    f"{unit}: there is no earlier {role.value} model to go back to"
+                )
+            record = self.load(unit, line[-2])
+            pointers[role.value] = line[:-1]
+            self._point(unit, pointers)
+            return record
+
+    @contextlib.contextmanager
+    def _alone(self, unit: str) -> Iterator[None]:
+        """Keep other processes and threads from changing a unit's models."""
+        folder = self._folder(unit)
+        folder.mkdir(parents=True, exist_ok=True)
+        held = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(held)
 
     def _pointers(self, unit: str) -> dict[str, list[str]]:
         path = self._folder(unit) / "active.json"

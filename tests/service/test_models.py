@@ -6,6 +6,9 @@ import json
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,8 +21,11 @@ from ingest.archive import Archive
 from twin import simulate
 from twin.heatpump import from_nameplate
 from twin.service import models
-from twin.service.config import Config, load
+from twin.service.alarms import ActionError
+from twin.service.config import ArchiveConfig, Config, WebConfig, load
 from twin.service.replay import from_files, replay
+from twin.service.run import Service
+from twin.service.state import State
 
 ROOT = Path(__file__).resolve().parents[2]
 PLANT = ROOT / "deploy" / "plant.toml"
@@ -210,3 +216,120 @@ def test_the_command_ends_with_1_where_nothing_was_accepted(state: Path) -> None
     (found,) = json.loads(done.stdout)["recalibrations"]
     assert "no telemetry" in found["reason"]
     assert "Traceback" not in done.stderr
+
+
+def second(state: Path) -> tuple[str, str]:
+    """Give the reference two current models; return both versions."""
+    registry = Registry(state / "models")
+    made = registry.history("hp1")[0].model
+    one, two = (
+        registry.save(
+            "hp1", Role.CURRENT, {**made, "role": "current"},
+            created=NOW + timedelta(days=day), reason="every gate passed",
+        )
+        for day in (7, 14)
+    )  # fmt: skip
+    return one.version, two.version
+
+
+def test_a_rollback_is_signed(state: Path) -> None:
+    """Who and why are in the audit; without a name nothing is rolled back."""
+    first, later = second(state)
+    registry = Registry(state / "models")
+    with closing(State.open(state / "state.sqlite")) as kept:
+        for who, reason in ((" ", "odd"), ("Ada", "")):
+            with pytest.raises(ActionError):
+                models.rolled_back(
+                    registry, kept, "hp1", Role.CURRENT, who, reason, NOW
+                )
+    assert registry.in_service("hp1")[Role.CURRENT] == later
+    words = ("models", "rollback", "hp1", "--who", "Ada", "--reason", "looks odd")
+    done = hptwin(state, *words)
+    assert done.returncode == 0, done.stderr
+    assert registry.in_service("hp1")[Role.CURRENT] == first
+    with closing(State.open(state / "state.sqlite")) as kept:
+        (entry,) = kept.audit()
+    assert (entry.actor, entry.action) == ("Ada", "model_rolled_back")
+    assert (entry.detail["before"], entry.detail["version"]) == (later, first)
+    assert entry.detail["comment"] == "looks odd"
+
+
+def until_true(condition: Callable[[], bool]) -> bool:
+    """Wait for what another thread or process does; False if it never does."""
+    gives_up = time.monotonic() + 30.0
+    while time.monotonic() < gives_up:
+        if condition():
+            return True
+        time.sleep(0.05)
+    return condition()
+
+
+def test_a_running_service_follows_a_rollback_of_another_process(state: Path) -> None:
+    """It judges by what was left in service, and the audit has it once."""
+    first, later = second(state)
+    config = replace(
+        load(PLANT, {}),
+        archive=ArchiveConfig(path=state / "archive"),
+        state_dir=state,
+        web=WebConfig(port=0),
+    )
+    with Service(config, judge_every=0.1) as service:
+        twin = service.assessor._twins["hp1"]
+        assert twin.current_version == later
+        before = twin.current
+        words = ("models", "rollback", "hp1", "--who", "Ada", "--reason", "odd")
+        assert hptwin(state, *words).returncode == 0
+        assert until_true(lambda: len(service.alarms.history()) > 1)
+        taken = service.assessor._twins["hp1"]
+        assert (taken.current_version, taken.current is before) == (first, False)
+        served = {m["version"]: m["in_service"] for m in service.assessor.models()}
+        assert (served[first], served[later]) == (True, False)
+        service.judge()
+        actions = [entry.action for entry in service.alarms.history()]
+        assert actions == ["model_taken_up", "model_rolled_back"]
+
+
+def test_a_tampered_model_does_not_replace_what_serves(state: Path) -> None:
+    """The service says so among its problems, and judges on with what it has."""
+    first, later = second(state)
+    config = replace(
+        load(PLANT, {}),
+        archive=ArchiveConfig(path=state / "archive"),
+        state_dir=state,
+        web=WebConfig(port=0),
+    )
+    with Service(config, judge_every=3600.0) as service:
+        file = state / "models" / "hp1" / f"{first}.json"
+        whole = file.read_text()
+        file.write_text(whole.replace("every gate", "no gate"))
+        (file.parent / "active.json").write_text(
+            json.dumps({"reference": ["reference-00001"], "current": [first]})
+        )
+        service.judge()
+        assert service.assessor._twins["hp1"].current_version == later
+        assert any("SHA-256" in problem for problem in service.problems())
+        file.write_text(whole)
+        service.judge()
+        assert service.assessor._twins["hp1"].current_version == first
+        assert not any("SHA-256" in problem for problem in service.problems())
+
+
+def test_a_reference_that_was_rolled_back_begins_anew(state: Path) -> None:
+    """The service judges by the older reference, as after a restart."""
+    registry = Registry(state / "models")
+    made = registry.history("hp1")[0].model
+    registry.save("hp1", Role.REFERENCE, made, created=NOW + timedelta(days=7))
+    config = replace(
+        load(PLANT, {}),
+        archive=ArchiveConfig(path=state / "archive"),
+        state_dir=state,
+        web=WebConfig(port=0),
+    )
+    with Service(config, judge_every=3600.0) as service:
+        registry.rollback("hp1", Role.REFERENCE)
+        service.judge()
+        twin = service.assessor._twins["hp1"]
+        assert twin.reference_version == "reference-00001"
+        assert twin.commissioned == NOW
+        (entry,) = service.alarms.history()
+        assert entry.detail["version"] == "reference-00001"

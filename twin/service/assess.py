@@ -62,6 +62,7 @@ class _Twin:
     before: Model | None = None
     before_made: datetime | None = None
     current: Model | None = None
+    current_version: str = ""
     refusal: Refusal | None = None
     asked: datetime | None = None
     recalibrated: datetime | None = None
@@ -198,12 +199,65 @@ class Assessor:
             twin.reference_version = known.version
             twin.minutes = float(known.provenance.get("minutes", twin.minutes))
             twin.recalibrated = twin.commissioned = known.created
-            now = registry.active(unit, Role.CURRENT)
-            if now is not None and now.created >= known.created:
-                twin.current = Model.from_dict(now.model)
-            for record in registry.history(unit):
-                if record.role is Role.CURRENT and record.created >= known.created:
-                    twin.recalibrated = record.created
+            self._take_current(unit, twin)
+
+    def _take_current(self, unit: str, twin: _Twin) -> None:
+        """Take the current model that is in service, and when one was last tried."""
+        made = twin.commissioned
+        if made is None:
+            return
+        now = self.registry.active(unit, Role.CURRENT)
+        serves = now is not None and now.created >= made
+        current = Model.from_dict(now.model) if now and serves else None
+        tried = [
+            record.created
+            for record in self.registry.history(unit)
+            if record.role is Role.CURRENT and record.created >= made
+        ]
+        twin.current, twin.current_version = current, now.version if now else ""
+        twin.recalibrated = max(tried, default=made)
+
+    def follow(self) -> dict[str, tuple[str, str]]:
+        """Take over what somebody else has put into service as current model.
+
+        A recalibration or a rollback by hand happens in another process; days
+        that are judged from now on are judged by what it left.
+
+        Returns
+        -------
+        dict of str to tuple
+            By unit the version that served and the one that serves; empty where
+            nothing has changed.
+
+        Raises
+        ------
+        RegistryError
+            If a model that is to serve is not what was written. What served
+            before goes on serving.
+        """
+        changed: dict[str, tuple[str, str]] = {}
+        for unit, twin in self._twins.items():
+            if twin.reference is None:
+                continue
+            there = self.registry.in_service(unit).get(Role.CURRENT, "")
+            before = twin.current_version
+            if there != before:
+                self._take_current(unit, twin)
+                changed[unit] = (before, there)
+        return changed
+
+    def overtaken(self) -> dict[str, tuple[str, str]]:
+        """Return whose reference is no longer the one in service, as :meth:`follow`.
+
+        A reference carries windows, trend and detection with it, so it is not
+        exchanged in passing: who finds one begins anew, as after a restart.
+        """
+        found = {}
+        for unit, twin in self._twins.items():
+            there = self.registry.in_service(unit).get(Role.REFERENCE, "")
+            if twin.reference is not None and there != twin.reference_version:
+                found[unit] = (twin.reference_version, there)
+        return found
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -399,6 +453,7 @@ class Assessor:
         if twin.reference is not None:
             twin.before, twin.before_made = twin.reference, twin.commissioned
         twin.reference = twin.current = twin.windows = twin.history = None
+        twin.reference_version = ""
         twin.raw, twin.began, twin.asked = [], began, None
 
     # --- learning ------------------------------------------------------------
@@ -520,6 +575,8 @@ class Assessor:
         twin.recalibrated = stop
         if verdict.accepted and verdict.fit is not None:
             twin.current = verdict.fit.model
+            serving = self.registry.in_service(machine.id)
+            twin.current_version = serving.get(Role.CURRENT, "")
 
     # --- the plant, interval by interval -------------------------------------
 
@@ -712,11 +769,15 @@ class Assessor:
 
     def models(self) -> list[dict[str, Any]]:
         """Return what the registry holds of each unit, oldest first."""
+        serving = {unit: self.registry.in_service(unit) for unit in self._twins}
         return [
             {
                 "unit": record.unit,
                 "role": record.role.value,
                 "version": record.version,
+                "in_service": serving[unit].get(record.role) == record.version,
+                "reference": record.provenance.get("reference"),
+                "remarks": record.provenance.get("remarks", []),
                 "created": record.created,
                 "window": [
                     record.provenance.get("start"),

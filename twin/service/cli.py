@@ -567,7 +567,9 @@ def recalibrate(
     try:
         with closing(open_configured(wired.archive, read_only=True)) as archive:
             found = list(
-                models.recalibrated(wired, archive, unit=unit, dry_run=dry_run)
+                models.recalibrated(
+                    wired, archive, unit=unit, dry_run=dry_run, tell=note
+                )
             )
     except RegistryError as error:
         stop(PROBLEMS, f"hptwin recalibrate: {error}")
@@ -581,7 +583,7 @@ def recalibrate(
         for gate in one["gates"]:
             out(f"  {gate['name']:<16} {gate['sentence']}")
     if not json and not dry_run and any(one["accepted"] for one in found):
-        out("restart the service to use what was accepted")
+        out("a running service takes up what was accepted at its next look")
     if not all(one["accepted"] for one in found):
         stop(PROBLEMS)
 
@@ -640,18 +642,29 @@ def models_show(
 @models_app.command("rollback")
 def models_rollback(
     unit: Annotated[str, typer.Argument(help="Whose model.")],
+    who: Annotated[str, typer.Option(help="Your name.")],
+    reason: Annotated[str, typer.Option(help="Why; the audit keeps it.")],
     role: Annotated[str, typer.Option(help="current or reference.")] = "current",
     config: ConfigFile = DEFAULT_CONFIG,
 ) -> None:
     """Put the version that served before back into service."""
+    from datetime import UTC, datetime
+
     from calibration.registry import Registry, RegistryError, Role
+    from twin.service import models
+    from twin.service.alarms import ActionError
+    from twin.service.state import State, StateError
 
     wired = load_config(config)
+    registry = Registry(wired.state_dir / "models")
     try:
-        record = Registry(wired.state_dir / "models").rollback(unit, Role(role))
-    except (RegistryError, ValueError) as error:
+        with closing(State.open(wired.state_dir / "state.sqlite")) as state:
+            record = models.rolled_back(
+                registry, state, unit, Role(role), who, reason, datetime.now(UTC)
+            )
+    except (ActionError, RegistryError, StateError, ValueError) as error:
         stop(PROBLEMS, f"hptwin models rollback: {error}")
-    out(f"{unit}: {record.version} is in service; restart the service to use it")
+    out(f"{unit}: {record.version} is in service; a running service takes it up")
 
 
 bench_app = typer.Typer(help="Measure, against peers in one run.", no_args_is_help=True)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from calibration.identifiability import report
 from calibration.model import Model
 from calibration.registry import Record, Registry, RegistryError, Role
 from calibration.steady import windows
+from twin.service.alarms import ActionError
 from twin.service.assess import LEAD, recalibrate
 from twin.service.config import Config
 from twin.service.replay import midnight, period
 from twin.service.results import plain
+from twin.service.state import AuditEntry, State
 
 if TYPE_CHECKING:
     from ingest.archive import Archive
@@ -118,7 +121,12 @@ def told(shown: dict[str, Any]) -> list[str]:
 
 
 def recalibrated(
-    config: Config, archive: Archive, *, unit: str | None = None, dry_run: bool = False
+    config: Config,
+    archive: Archive,
+    *,
+    unit: str | None = None,
+    dry_run: bool = False,
+    tell: Callable[[str], None] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Recalibrate from the archive's last weeks, up to its last whole day.
 
@@ -132,6 +140,8 @@ def recalibrated(
         Only this machine; all of them by default.
     dry_run : bool
         Judge only; nothing is written.
+    tell : callable, optional
+        Is told what is being done, a line each.
 
     Yields
     ------
@@ -153,7 +163,8 @@ def recalibrated(
         )
     registry = Registry(config.state_dir / "models")
     span = period(plant, archive)
-    for machine in machines:
+    say = tell or (lambda _: None)
+    for number, machine in enumerate(machines, start=1):
         found: dict[str, Any] = {"unit": machine.id, "accepted": False, "gates": []}
         reference = registry.active(machine.id, Role.REFERENCE)
         if reference is None:
@@ -164,8 +175,12 @@ def recalibrated(
             continue
         stop = midnight(span[1])
         begin = stop - plant.schedule.window
+        which = f"{machine.id} ({number} of {len(machines)})"
+        say(f"{which}: reads {begin:%Y-%m-%d} to {stop:%Y-%m-%d}")
         frame = archive.frame(machine.id, begin - LEAD, stop)
         current = registry.active(machine.id, Role.CURRENT)
+        before = current.version if current else reference.version
+        say(f"{which}: {len(frame)} rows; fits and judges against {before}")
         verdict = recalibrate(
             registry,
             plant,
@@ -182,3 +197,61 @@ def recalibrated(
             "stop": stop.isoformat(),
             "gates": [plain(gate.to_dict()) for gate in verdict.gates],
         }
+
+
+def rolled_back(
+    registry: Registry,
+    state: State,
+    unit: str,
+    role: Role,
+    who: str,
+    reason: str,
+    now: datetime,
+) -> Record:
+    """Put the version that served before back into service, and say who did.
+
+    Parameters
+    ----------
+    registry, state : Registry and State
+        Where the models are, and where the audit is.
+    unit : str
+        Whose model.
+    role : Role
+        Which of its two.
+    who, reason : str
+        Kept by the audit, and wanted therefore.
+    now : datetime
+        When, aware.
+
+    Returns
+    -------
+    Record
+        What serves now.
+
+    Raises
+    ------
+    ActionError
+        If the name or the reason is missing.
+    RegistryError
+        If there is no earlier version, or it is not what was written.
+    """
+    if not who.strip():
+        raise ActionError("who are you? A name is needed, the audit keeps it")
+    if not reason.strip():
+        raise ActionError("a reason is needed, the next shift will ask for it")
+    before = registry.in_service(unit).get(role, "")
+    record = registry.rollback(unit, role)
+    entry = AuditEntry(
+        time=now,
+        actor=who.strip(),
+        action="model_rolled_back",
+        subject=f"{unit}/model",
+        detail={
+            "before": before,
+            "version": record.version,
+            "sentence": f"{before} gave way to {record.version}",
+            "comment": reason.strip(),
+        },
+    )
+    state.save(audit=[entry])
+    return record

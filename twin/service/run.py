@@ -18,7 +18,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calibration.registry import Registry
+from calibration.registry import Registry, RegistryError
 from ingest.archive import open_archive
 from ingest.archive.table import moment, ms
 from ingest.broker import Publisher, Subscriber
@@ -35,7 +35,7 @@ from twin.service.config import ArchiveConfig, Config
 from twin.service.notify import Notifier, Route
 from twin.service.replay import between, midnight, period, units_of
 from twin.service.results import Live, Results, ResultsError, ResultsView
-from twin.service.state import State
+from twin.service.state import AuditEntry, State
 from twin.service.web.app import Server, create_app
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class Service:
         self._stack = contextlib.ExitStack()
         self._judging = threading.Lock()
         self._stop = threading.Event()
-        self._problem = ""
+        self._problem = self._doubt = ""
         self._told = time.monotonic()
         config.state_dir.mkdir(parents=True, exist_ok=True)
         self._results_dir = config.state_dir / "results"
@@ -320,7 +320,7 @@ class Service:
 
     def problems(self) -> list[str]:
         """Return why the service is not ready; empty when it is."""
-        found = [self.intake.health(ms(utc_now())).problem, self._problem]
+        found = [self.intake.health(ms(utc_now())).problem, self._problem, self._doubt]
         found += self.notifier.problems(utc_now())
         return [problem for problem in found if problem]
 
@@ -353,12 +353,43 @@ class Service:
             if self.intake.counts().in_flight > _BEHIND:
                 # A day whose readings are still in the journal is not over.
                 return
+            self._follow(now)
             over = list(self._days_over(now))
             for day in over:
                 if self._stop.is_set():
                     return
                 self._judge_day(day, last=day == over[-1])
             self._glance(now)
+
+    def _follow(self, now: datetime) -> None:
+        """Use what was recalibrated or rolled back by hand, without a restart."""
+        try:
+            references = self.assessor.overtaken()
+            if references:
+                # As after a restart: its windows and its trend are made anew.
+                self.assessor = Assessor(self.plant, self.registry)
+            changed = [*references.items(), *self.assessor.follow().items()]
+        except RegistryError as error:
+            if str(error) != self._doubt:
+                _log.error("%s; what served before goes on serving", error)
+            self._doubt = str(error)
+            return
+        self._doubt = ""
+        entries = []
+        for unit, (before, after) in changed:
+            sentence = f"{after or 'no model'} serves in place of {before or 'none'}"
+            _log.warning("%s: %s", unit, sentence)
+            entries.append(
+                AuditEntry(
+                    time=now,
+                    actor="hptwin",
+                    action="model_taken_up",
+                    subject=f"{unit}/model",
+                    detail={"before": before, "version": after, "sentence": sentence},
+                )
+            )
+        if entries:
+            self.state.save(audit=entries)
 
     def _days_over(self, now: datetime) -> Iterator[datetime]:
         if self.assessor.until is None:

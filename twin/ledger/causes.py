@@ -1,0 +1,140 @@
+"""Why heat was missed: what the instruments speak for, one cause for each joule."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from twin.ledger.accounts import Cause
+from twin.ledger.capacity import flow_of, nominal_flows
+from twin.ledger.machines import State
+from twin.ledger.thresholds import Rules
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+    Flags = NDArray[np.bool_]
+
+
+_HALF_A_DAY = 72  # intervals of ten minutes
+
+
+def evidence_of(
+    state: State, rules: Rules, told: pd.DataFrame | None
+) -> tuple[dict[Cause, Flags], Flags]:
+    """Which causes the instruments speak for, and where one is surely its own."""
+    machine, columns, plate = state.machine, state.columns, state.machine.nameplate
+    running = state.running
+    runs = running > 0.5
+    source_nominal, sink_nominal = nominal_flows(machine)
+    available = columns["available"]
+    source_in, source_out = (
+        columns["source_inlet_temp_degc"],
+        columns["source_outlet_temp_degc"],
+    )
+    sink_in, sink_out = (
+        columns["sink_inlet_temp_degc"],
+        columns["sink_outlet_temp_degc"],
+    )
+    source_flow, sink_flow = flow_of(columns, "source"), flow_of(columns, "sink")
+    evidence: dict[Cause, Flags] = {
+        Cause.UNAVAILABLE: available < 0.5,
+        Cause.OVERRIDE: columns["manual_override"] >= 0.5,
+    }
+
+    coldest = machine.source_inlet_min_degc
+    wet = runs | (source_flow > 0.3 * source_nominal)
+    evidence[Cause.SOURCE_COLD] = (
+        wet & (source_in < coldest)
+        if coldest is not None
+        else np.zeros(len(running), bool)
+    )
+    wet = runs | (sink_flow > 0.3 * sink_nominal)
+    # A machine locked out by its return stands without flow: what it last felt
+    # counts for half a day, then what the consumer sends back.
+    felt = pd.Series(np.where(wet, sink_in, np.nan)).ffill(limit=_HALF_A_DAY)
+    back = np.where(felt.notna(), felt, state.returned)
+    goal = np.where(
+        np.isfinite(state.needed), state.needed, columns["sink_setpoint_degc"]
+    )
+    carried = 1.2 * 4180.0 * sink_nominal * (goal - back)
+    evidence[Cause.SINK_HOT] = carried < rules.full_lift * state.capacity
+    hottest = machine.sink_outlet_max_degc
+    if hottest is not None:
+        evidence[Cause.SINK_HOT] |= (back > hottest - rules.lift_margin_k) | (
+            runs & (sink_out > hottest - 0.5)
+        )
+
+    starved = np.zeros(len(running), bool)
+    for flow, nominal, spread, usual, pump in (
+        (
+            source_flow,
+            source_nominal,
+            source_in - source_out,
+            plate.source_inlet_temp_degc - plate.source_outlet_temp_degc,
+            columns["source_pump_power_w"],
+        ),
+        (
+            sink_flow,
+            sink_nominal,
+            sink_out - sink_in,
+            plate.sink_outlet_temp_degc - plate.sink_inlet_temp_degc,
+            columns["sink_pump_power_w"],
+        ),
+    ):
+        starved |= (
+            runs
+            & (flow < rules.starved_flow * nominal)
+            & (spread > rules.starved_spread * usual)
+        )
+        # A pump that draws power and moves nothing: a shut valve, an air lock.
+        starved |= ~runs & (pump > 100.0) & (flow < 0.1 * nominal)
+    evidence[Cause.HYDRAULICS] = starved
+
+    # Standing though nothing forbids it is the controller's doing, but only
+    # where somebody measures that nothing forbids it.
+    idle = (running < rules.full_running) & (available >= 0.5)
+    if columns.has("compressor_speed_hz") and plate.speed_hz is not None:
+        slow = columns["compressor_speed_hz"] < rules.full_speed * plate.speed_hz
+    else:
+        full = state.capacity / state.cop
+        slow = columns["compressor_power_w"] < rules.full_power * full
+    slow = slow & (running >= rules.full_running)
+    low = columns["sink_setpoint_degc"] < state.needed - 1.0
+    evidence[Cause.CONTROL] = idle | slow | low
+    if told is not None:
+        for cause in Cause:
+            if cause.value in told:
+                said = told[cause.value].reindex(columns.frame.index)
+                true = said.astype(float).fillna(0.0).to_numpy() > 0.5
+                evidence[cause] = evidence.get(cause, np.zeros(len(true), bool)) | true
+    # Part load and standstill may be a neighbour's fault; the rest is its own.
+    proved = low.copy()
+    for cause, flags in evidence.items():
+        if cause is not Cause.CONTROL:
+            proved |= flags
+    return evidence, proved
+
+
+def blame(state: State, missed: Array, rules: Rules) -> dict[Cause, Array]:
+    """Share the missed heat of one machine out: one cause each, as sure as known."""
+    evidence = state.evidence
+    left = np.ones(len(missed), bool)
+    shares: dict[Cause, Array] = {}
+    for cause in Cause:
+        if cause in (Cause.DEGRADATION, Cause.UNEXPLAINED):
+            continue
+        mine = left & evidence.get(cause, np.zeros(len(missed), bool))
+        shares[cause] = np.where(mine, missed, 0.0)
+        left &= ~mine
+    lost = np.nan_to_num(np.maximum(state.capacity - state.current, 0.0))
+    # The one share that may be partial: a machine flat out that has grown weaker.
+    fresh = np.where(left & (state.running >= rules.full_running), lost, 0.0)
+    shares[Cause.DEGRADATION] = np.minimum(fresh, missed)
+    shares[Cause.UNEXPLAINED] = np.where(
+        left, np.maximum(missed - shares[Cause.DEGRADATION], 0.0), 0.0
+    )
+    return shares

@@ -1,0 +1,163 @@
+"""What consumers want, and what their machines could still have given them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from twin.ledger.capacity import consumers_of
+from twin.ledger.intervals import Columns, summed
+from twin.ledger.machines import State
+from twin.plant import Consumer, Machine, Plant
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+
+def groups_of(plant: Plant) -> list[tuple[list[Machine], list[Consumer]]]:
+    """Machines that share a consumer share the work: connected components."""
+    groups: list[tuple[list[Machine], list[Consumer]]] = []
+    for machine in plant.machines:
+        mine = list(consumers_of(plant, machine))
+        names = {one.id for one in mine}
+        machines, consumers = [machine], mine
+        apart = []
+        for group in groups:
+            if names & {one.id for one in group[1]}:
+                machines = group[0] + machines
+                consumers = group[1] + [one for one in consumers if one not in group[1]]
+            else:
+                apart.append(group)
+        groups = [*apart, (machines, consumers)]
+    return groups
+
+
+def demand_of(consumer: Consumer, columns: Columns, headroom: Array | None) -> Array:
+    """Tell what a consumer wants, storage included; NaN where nobody knows; in W."""
+    if "demand_heat_w" in columns.frame:
+        want = np.maximum(columns["demand_heat_w"], 0.0)
+    else:
+        fixed = consumer.demand_heat_w
+        want = np.full(len(columns.frame), np.nan if fixed is None else fixed)
+    return want if headroom is None else want + np.maximum(headroom, 0.0)
+
+
+class Want:
+    """What one group of machines and consumers could still have used."""
+
+    def __init__(
+        self,
+        machines: Sequence[Machine],
+        consumers: Sequence[Consumer],
+        states: Mapping[str, State],
+        demands: Mapping[str, Array],
+        n: int,
+        least: float,
+    ) -> None:
+        self.states = [states[machine.id] for machine in machines]
+        sink = np.nan_to_num(summed([one.sink for one in self.states], n))
+        known = np.full(n, bool(consumers))
+        total, near = np.zeros(n), np.zeros(n)
+        for one in consumers:
+            want = demands[one.id]
+            known &= ~np.isnan(want)
+            want = np.nan_to_num(want, posinf=np.inf)
+            within = np.zeros(n, bool)
+            for state in self.states:
+                within |= state.reached.get(one.id, np.zeros(n, bool))
+            total += want
+            near += np.where(within, want, 0.0)
+        self.known = known
+        self.open_demand = np.where(known, np.maximum(total - sink, 0.0), np.inf)
+        short = total - sink > least * np.maximum(sink, 0.0)
+        self.open_demand = np.where(short | ~known, self.open_demand, 0.0)
+        near_left = np.where(known & short, np.maximum(near - sink, 0.0), 0.0)
+        all_left = np.where(known, self.open_demand, 0.0)
+
+        spare = {one.machine.id: one.spare for one in self.states}
+        inside = {
+            one.machine.id: np.where(one.in_reach, spare[one.machine.id], 0.0)
+            for one in self.states
+        }
+        proved = {
+            one.machine.id: np.where(one.proved, inside[one.machine.id], 0.0)
+            for one in self.states
+        }
+        sure = split(proved, near_left)
+        rest = np.maximum(near_left - summed(list(sure.values()), n), 0.0)
+        unsure = {name: inside[name] - proved[name] for name in inside}
+        more = split(unsure, rest)
+        self._wish: dict[str, dict[str, Array]] = {
+            "taken": {name: sure[name] + more[name] for name in inside}
+        }
+        first = summed(list(self._wish["taken"].values()), n)
+        outside = {
+            name: spare[name] - part for name, part in self._wish["taken"].items()
+        }
+        self._wish["beyond_reach"] = split(outside, np.maximum(all_left - first, 0.0))
+        second = summed(list(self._wish["beyond_reach"].values()), n)
+
+        # The rest of the demand, as heat of the source at the group's mean COP.
+        left = np.maximum(all_left - first - second, 0.0)
+        share = np.mean(
+            [
+                np.where(
+                    np.isfinite(one.cop),
+                    one.source_share,
+                    1.0 - 1.0 / max(one.machine.nameplate.cop, 1.0 + 1e-9),
+                )
+                for one in self.states
+            ],
+            axis=0,
+        )
+        with np.errstate(invalid="ignore"):
+            left = np.where(left > 0.0, left * share, 0.0)
+        missing = np.zeros(n, bool)
+        for state in self.states:
+            missing |= ~np.isfinite(state.capacity)
+        self.lacking = missing & (left > 0.0)
+        self.unserved = np.where(missing, 0.0, left)
+        self.vague = np.where(known, np.where(missing, left, 0.0), np.inf)
+
+    def ask(self, stage: str) -> dict[str, Array]:
+        """Heat of the source that each machine would have taken; in W."""
+        return {
+            one.machine.id: np.nan_to_num(
+                self._wish[stage][one.machine.id] * one.source_share
+            )
+            for one in self.states
+        }
+
+
+def share_potential(states: Sequence[State]) -> None:
+    """Give each machine of a group its share of their potential, by capacity."""
+    n = len(states[0].sink)
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        besides = [
+            np.where(one.taken > 0.0, one.taken / one.source_share, 0.0)
+            for one in states
+        ]
+    whole = summed([one.sink for one in states], n) + summed(besides, n)
+    able = [
+        np.where(
+            np.isfinite(one.capacity), one.capacity, one.machine.nameplate.sink_heat_w
+        )
+        for one in states
+    ]
+    total = summed(able, n)
+    for one, part in zip(states, able, strict=True):
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            share = np.where(total > 0.0, part / total, 1.0 / len(states))
+        one.potential = whole * share
+
+
+def split(parts: Mapping[str, Array], limit: Array) -> dict[str, Array]:
+    """Share a limit out in proportion to the parts, to none more than its own."""
+    total = summed(list(parts.values()), len(limit))
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        factor = np.where(total > 0.0, np.minimum(1.0, limit / total), 0.0)
+    return {name: factor * part for name, part in parts.items()}

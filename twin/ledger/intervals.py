@@ -1,0 +1,76 @@
+"""Frames of many units on one grid of intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+
+def grid(frames: Mapping[str, pd.DataFrame], step: pd.Timedelta) -> pd.DatetimeIndex:
+    """Return every interval from the first to the last, and refuse what is off it."""
+    spans = [frame.index for frame in frames.values() if len(frame)]
+    if not spans:
+        return pd.DatetimeIndex([], tz="UTC", name="time")
+    for unit, frame in frames.items():
+        index = frame.index
+        if not isinstance(index, pd.DatetimeIndex) or index.tz is None:
+            raise ValueError(
+                f'ledger: frame "{unit}": its index has no time zone; '
+                "a frame carries aware UTC times"
+            )
+        off = index[index != index.floor(step)]
+        if len(off):
+            raise ValueError(
+                f'ledger: frame "{unit}": {off[0].isoformat()} is not a multiple of '
+                f"{step}; average it to right-labelled windows of {step} first"
+            )
+        if not index.is_unique:
+            raise ValueError(
+                f'ledger: frame "{unit}": the same time stands in it twice; '
+                "one row for each interval"
+            )
+    first = min(index[0] for index in spans)
+    last = max(index[-1] for index in spans)
+    return pd.date_range(first, last, freq=step, name="time")
+
+
+class Columns:
+    """One unit's frame on the ledger's grid; an absent column is all NaN."""
+
+    def __init__(self, frame: pd.DataFrame | None, times: pd.DatetimeIndex) -> None:
+        self._length = len(times)
+        self.frame = (
+            pd.DataFrame(index=times) if frame is None else frame.reindex(times)
+        )
+
+    def has(self, name: str) -> bool:
+        """Tell whether the unit reports it at all."""
+        return name in self.frame and bool(self.frame[name].notna().any())
+
+    def __getitem__(self, name: str) -> Array:
+        if name not in self.frame:
+            return np.full(self._length, np.nan)
+        return np.asarray(self.frame[name].to_numpy(dtype=float, na_value=np.nan))
+
+
+def summed(columns: Sequence[Array], length: int) -> Array:
+    """Sum that is NaN where any part is: half a total is no total."""
+    return np.sum(columns, axis=0) if columns else np.zeros(length)
+
+
+def step_of(ledger: pd.DataFrame) -> pd.Timedelta:
+    """Return the length of a ledger's intervals."""
+    told = ledger.attrs.get("step_s")
+    if told is not None:
+        return pd.Timedelta(seconds=float(told))
+    times = pd.DatetimeIndex(ledger["time"].unique()).sort_values()
+    gaps = times.to_series().diff().dropna()
+    return pd.Timedelta(minutes=10) if gaps.empty else gaps.min()

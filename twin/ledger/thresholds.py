@@ -1,0 +1,48 @@
+"""Where the ledger draws its lines, and why there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """The thresholds of the ledger; the defaults are the recommended ones.
+
+    Attributes
+    ----------
+    least_share
+        Rejection below this share of the machines' capacity is no rejection. [1]
+    least_shortage
+        Demand is met when no more than this share of the delivered heat is
+        short: two heat meters never agree better. [1]
+    full_lift
+        A return is too hot when 1.2 times the nominal flow could carry no more
+        than this share of the capacity up to the consumer's temperature. [1]
+    flow_uncertainty
+        Standard uncertainty of a flow meter, of its reading. [1]
+    pair_uncertainty_k
+        Standard uncertainty of a temperature difference. [K]
+    full_running, full_speed, full_power
+        From these shares on, a machine counts as flat out. [1]
+    starved_flow, starved_spread
+        A running machine is starved of liquid below the one share of its
+        nominal flow and above the other of its nominal spread. [1]
+    lift_margin_k
+        How near the sink return may come to the highest sink outlet. [K]
+    """
+
+    least_share: float = 0.02
+    least_shortage: float = 0.01
+    full_lift: float = 0.75
+    flow_uncertainty: float = 0.02
+    pair_uncertainty_k: float = 0.1
+    full_running: float = 0.9
+    full_speed: float = 0.93
+    full_power: float = 0.85
+    starved_flow: float = 0.6
+    starved_spread: float = 1.3
+    lift_margin_k: float = 2.0
+
+
+RULES = Rules()

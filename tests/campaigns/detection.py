@@ -29,7 +29,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,15 @@ from twin.service import alarms
 from twin.service.assess import Assessor
 from twin.service.config import load
 from twin.service.replay import days, from_files, period
-from twin.simulate import Fault, FaultKind, Scenario, Unit, simulate, write
+from twin.simulate import (
+    Fault,
+    FaultKind,
+    Scenario,
+    Simulation,
+    Unit,
+    simulate,
+    write,
+)
 
 REFERENCE_DAYS, AFTER_DAYS = 21, 28
 MINUTES = 10
@@ -126,6 +134,11 @@ CASES: Mapping[str, Case] = {
     "spikes": Case(kind=FaultKind.SENSOR_SPIKES, size=0.05, **_LYING),
 }
 HEALTHY = "healthy"
+_CONDUCTANCE = {
+    FaultKind.CONDENSER_FOULING: "condenser_conductance_ratio",
+    FaultKind.EVAPORATOR_FOULING: "evaporator_conductance_ratio",
+    FaultKind.EXCHANGER_FOULING: "exchanger_conductance_ratio",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,13 +163,35 @@ def plant(name: str, seed: int, how: How) -> tuple[Scenario, datetime | None]:
         stop = begins + timedelta(days=AFTER_DAYS)
         length = timedelta(days=math.ceil((stop - start) / timedelta(days=1)))
         faults = (CASES[name].fault(seed, begins),)
-    return Scenario(
+    scenario = Scenario(
         name="detection", start=start, length=length,
         step=timedelta(minutes=MINUTES), seed=seed,
         machines=(Unit(id="hp1", instruments=how.instruments),),
         it_heat_w=0.75e6, demand_heat_w=0.65e6, faults=faults, sensors=how.sensors,
         reference_length=timedelta(days=REFERENCE_DAYS),
-    ), (begins if faults else None)  # fmt: skip
+    )  # fmt: skip
+    if faults and faults[0].kind in _CONDUCTANCE:
+        scenario = as_large(scenario)
+    return scenario, (begins if faults else None)
+
+
+def as_large(scenario: Scenario) -> Scenario:
+    """Return the scenario with dirt that really costs what it is called.
+
+    The simulator counts dirt against the rated conductance; at part load, where
+    the films are thicker, the same dirt is a smaller share. Resistances add.
+    """
+    (fault,) = scenario.faults
+    left = ratio_left(fault, simulate(scenario))
+    wanted = fault.size / (1.0 - fault.size)
+    dirt = wanted * wanted / (1.0 / left - 1.0)
+    return replace(scenario, faults=(replace(fault, size=dirt / (1.0 + dirt)),))
+
+
+def ratio_left(fault: Fault, made: Simulation) -> float:
+    """Return the median share of its conductance that a fouled exchanger has left."""
+    truth = made.truth[fault.unit][_CONDUCTANCE[fault.kind]]
+    return float(truth[truth.index > fault.start].median())
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,12 +204,12 @@ class Raised:
     component: str
 
 
-def watched(scenario: Scenario) -> tuple[list[Raised], list[str], list[str]]:
+def watched(made: Simulation) -> tuple[list[Raised], list[str], list[str]]:
     """Return every alarm of a season, what stands at its end, and refusals."""
     raised: list[Raised] = []
     with tempfile.TemporaryDirectory(prefix="detection-") as name:
         folder = Path(name)
-        files = write(simulate(scenario), folder)
+        files = write(made, folder)
         config = load(folder / "plant.toml", {})
         archive, _ = from_files(
             [f for f in files if f.suffix == ".parquet" and f.stem != "truth"],
@@ -206,7 +241,8 @@ def watched(scenario: Scenario) -> tuple[list[Raised], list[str], list[str]]:
 def run(name: str, seed: int, how: How) -> dict[str, Any]:
     """Plant one case and say what became of it."""
     scenario, begins = plant(name, seed, how)
-    raised, standing, refused = watched(scenario)
+    made = simulate(scenario)
+    raised, standing, refused = watched(made)
     judged_days = scenario.length / timedelta(days=1) - REFERENCE_DAYS
     equipment = [r for r in raised if r.kind in EQUIPMENT]
     before = [r for r in equipment if begins is None or r.time <= begins]
@@ -248,6 +284,8 @@ def run(name: str, seed: int, how: How) -> dict[str, Any]:
             if r.kind in (*EQUIPMENT, FindingKind.SENSOR) and r not in mine
         ]
     delay = min(((r.time - begins) / timedelta(days=1) for r in mine), default=None)
+    if fault.kind in _CONDUCTANCE:
+        row["lost"] = 1.0 - ratio_left(fault, made)
     row |= {
         "found": bool(mine),
         "delay": delay,

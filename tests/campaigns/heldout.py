@@ -57,6 +57,12 @@ _BUILDS = {
 }
 
 
+def drawn(seed: int) -> tuple[tuple[str, float], ...]:
+    """Return the characteristics of one drawn machine."""
+    random = np.random.default_rng(seed)
+    return tuple((name, float(random.uniform(*ab))) for name, ab in _BUILDS.items())
+
+
 @cache
 def learnt(
     seed: int, instruments: str = "full", minutes: float = 10.0, sensors: str = "good"
@@ -68,14 +74,12 @@ def learnt(
     RuntimeError
         If the reference is refused, with its sentence.
     """
-    random = np.random.default_rng(seed)
-    build = tuple((name, float(random.uniform(*ab))) for name, ab in _BUILDS.items())
     made = simulate(
         Scenario(
             name="held out",
             length=timedelta(days=2 * REFERENCE_DAYS),
             seed=seed,
-            machines=(Unit(id="hp1", instruments=instruments, build=build),),
+            machines=(Unit(id="hp1", instruments=instruments, build=drawn(seed)),),
             it_heat_w=0.75e6,
             demand_heat_w=0.65e6,
             sensors=sensors,

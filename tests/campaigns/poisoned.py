@@ -26,7 +26,6 @@ import pandas as pd
 
 from . import seeds  # isort: skip  (puts tests/calibration on the path)
 from simulated import machine
-from test_heldout import drawn
 
 from calibration.commissioning import admit
 from calibration.fit import Fit, fit_degradation, fit_reference
@@ -38,6 +37,8 @@ from twin.finding import Refusal
 from twin.plant import Action, Machine, Maintenance
 from twin.simulate import Fault, FaultKind, Scenario, Simulation, Unit, simulate
 from twin.simulate.machine import rated_power, size
+
+from .heldout import drawn
 
 REFERENCE_DAYS = 21
 DAYS = 35

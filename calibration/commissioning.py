@@ -182,7 +182,7 @@ def _steady(history: pd.DataFrame) -> tuple[list[Gate], list[str]]:
                 f"Over the {len(known)} days of the reference the {component}'s"
                 f" {str(indicator).replace('_', ' ')} moved by {moved:+.1%}; beyond"
                 f" {limit:.0%} it was no single state that was learnt. Find out what"
-                " changes, and learn it once it stands still.",
+                " changes, log what is done about it, and it is learnt from then on.",
             )
         )
     if not gates:

@@ -28,9 +28,18 @@ REPLACED = Maintenance(
 
 
 @cache
-def telemetry(fouled: bool) -> Simulation:
-    """Return thirteen days of a machine, all but six with a fouled condenser."""
-    fault = Fault(unit="hp1", kind=FaultKind.CONDENSER_FOULING, start=CHANGED, size=0.3)
+def telemetry(fouled: bool, cleaned: datetime | None = None) -> Simulation:
+    """Return thirteen days of a machine.
+
+    Its condenser is fouled after the first six, or from before until it is cleaned.
+    """
+    fault = Fault(
+        unit="hp1",
+        kind=FaultKind.CONDENSER_FOULING,
+        start=CHANGED if cleaned is None else START - DAY,
+        end=cleaned,
+        size=0.3,
+    )
     return simulate(
         Scenario(
             name="epochs",
@@ -115,6 +124,42 @@ def test_dirt_does_not_come_in_with_a_replaced_meter(tmp_path: Path, fouled: boo
         assert second.provenance["start"] > REPLACED.time.isoformat()
         assert any(gate["name"] == "epoch_condenser" for gate in second.gates)
         assert any("not compared" in said for said in second.provenance["remarks"])
+
+
+@pytest.mark.parametrize("logged", [True, False])
+def test_a_machine_that_was_refused_for_its_dirt_is_learnt_from_its_cleaning_on(
+    tmp_path: Path, logged: bool
+):
+    """Once it is logged; without that the dirt stays among what would be learnt."""
+    cleaned = START + LENGTH + timedelta(hours=12)
+    made = telemetry(fouled=True, cleaned=cleaned)
+    log = Maintenance(time=cleaned, unit="hp1", action=Action.CLEANED)
+    site = plant(made, *((log,) if logged else ()))
+    (told,) = site.machines
+    sheet = replace(
+        told.nameplate, evaporating_temp_degc=28.0, condensing_temp_degc=70.0
+    )
+    site = replace(site, machines=(replace(told, nameplate=sheet),))
+    registry = Registry(tmp_path)
+    live(made, site, registry, 13)
+    offered = registry.history("hp1")
+
+    assert offered[0].reason.startswith("design_condenser: ")
+    if logged:
+        assert references(registry) == [False, True]
+        assert offered[1].provenance["start"] > cleaned.isoformat()
+    else:
+        assert not any(references(registry))
+
+
+def test_an_overhaul_on_a_day_without_telemetry_opens_an_epoch(tmp_path: Path):
+    """Nobody measures a machine that is taken apart."""
+    made = telemetry(fouled=False)
+    assessor = live(made, plant(made, REPLACED), Registry(tmp_path), 6)
+    assert not assessor.refusals()
+    assessor.day(START + 7 * DAY, {"hp1": made.frames["hp1"].iloc[:0]})
+
+    assert set(assessor.refusals()) == {"hp1"}
 
 
 def test_a_change_recorded_while_nobody_ran_opens_an_epoch_too(tmp_path: Path):

@@ -28,7 +28,7 @@ from calibration.registry import Registry, Role
 from twin import kpi, ledger
 from twin.finding import Finding, FindingKind, Refusal
 from twin.heatpump import HeatPump
-from twin.plant import Exchanger, Machine, Maintenance, Plant
+from twin.plant import Action, Exchanger, Machine, Maintenance, Plant
 from twin.service.results import Results, empty, to_json
 from twin.states import derive_rejector
 
@@ -286,6 +286,9 @@ class Assessor:
         judged: set[str] = set()
         today: dict[str, pd.DataFrame] = {}
         for unit, twin in self._twins.items():
+            _forget(twin, start)
+            for event in self._changes(twin, start, stop):
+                self._new_epoch(twin, event.time)
             frame = frames.get(unit)
             if frame is None or frame.empty:
                 continue
@@ -359,6 +362,9 @@ class Assessor:
     def warm(self, stop: datetime, frames: Frames) -> None:
         """Remember a day that was judged before this process began."""
         for unit, twin in self._twins.items():
+            if twin.reference is None:
+                for event in self._changes(twin, stop - DAY, stop):
+                    self._new_epoch(twin, event.time)
             frame = frames.get(unit)
             if frame is None or frame.empty:
                 continue
@@ -386,9 +392,6 @@ class Assessor:
         self, twin: _Twin, frame: pd.DataFrame, start: datetime, stop: datetime
     ) -> pd.DataFrame:
         """Move one twin by a day, and return the day's windows."""
-        _forget(twin, start)
-        for event in self._changes(twin, start, stop):
-            self._new_epoch(twin, event.time)
         if twin.reference is None:
             self._remember_raw(twin, frame, start)
         today = self._windows(twin, frame, start)
@@ -440,14 +443,23 @@ class Assessor:
     def _changes(
         self, twin: _Twin, after: datetime, until: datetime
     ) -> list[Maintenance]:
-        """Return what was recorded of a unit that its reference cannot outlive."""
-        return [
-            event
-            for event in self.plant.maintenance
-            if event.unit == twin.device.id
-            and event.action in commissioning.NEW_EPOCH
-            and after < event.time <= until
-        ]
+        """Return what was recorded of a unit that begins its period anew.
+
+        While nothing is learnt yet that is whatever was done to it: a machine that
+        was refused for its dirt is learnt from its cleaning on.
+        """
+        learnt = twin.reference is not None
+        actions = commissioning.NEW_EPOCH if learnt else set(Action) - {Action.NOTE}
+        return sorted(
+            (
+                event
+                for event in self.plant.maintenance
+                if event.unit == twin.device.id
+                and event.action in actions
+                and after < event.time <= until
+            ),
+            key=lambda event: event.time,
+        )
 
     def _new_epoch(self, twin: _Twin, began: datetime) -> None:
         if twin.reference is not None:

@@ -38,7 +38,6 @@ import numpy as np
 from scipy.stats import beta, chi2
 
 from calibration.registry import Registry
-from tests.campaigns import seeds
 from twin.finding import FindingKind
 from twin.service import alarms
 from twin.service.assess import Assessor
@@ -53,6 +52,8 @@ from twin.simulate import (
     simulate,
     write,
 )
+
+from . import seeds
 
 REFERENCE_DAYS, AFTER_DAYS = 21, 28
 MINUTES = 10

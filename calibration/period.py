@@ -17,6 +17,9 @@ Matrix = NDArray[np.float64]
 LEAST_HOURS = 25.0
 LEAST_DAYS = 3
 LEAST_DAY_HOURS = 2.0
+LEAST_COVERAGE = 0.7
+"""Share of the running time under conditions that were seen quiet as well. [1]"""
+_LOAD_STEP, _LIFT_STEP_K, _CELL_HOURS = 0.2, 5.0, 1.0
 MOST_ROWS = 1000
 """More windows than this are thinned evenly before a model is fitted. [1]"""
 
@@ -37,6 +40,51 @@ def span_of(windows: pd.DataFrame) -> tuple[datetime, datetime, int]:
     """Return the first and last window's end, and on how many days they lie."""
     days = int(pd.DatetimeIndex(windows.index).normalize().nunique())
     return windows.index[0].to_pydatetime(), windows.index[-1].to_pydatetime(), days
+
+
+def covered(windows: pd.DataFrame, load: str) -> tuple[float, str]:
+    """Return how much of where a machine runs was seen quiet, and what most was not.
+
+    Parameters
+    ----------
+    windows : DataFrame
+        All of the period, the steady ones and the others.
+    load : str
+        Column of the load: the speed or a heat.
+
+    Returns
+    -------
+    float, str
+        Share of the running time in cells of load and lift (fifths of the largest
+        load, 5 K of sink over source inlet) in which an hour at least was steady,
+        NaN if it never ran [1]; and the cell in which most of the rest lies, in
+        words.
+    """
+    ran = windows[windows["compressor_running"].to_numpy(dtype=float) > 1.0 - 1e-9]
+    lift = (ran["sink_inlet_temp_degc"] - ran["source_inlet_temp_degc"]).to_numpy()
+    at = ran[load].to_numpy(dtype=float)
+    known = np.isfinite(at) & np.isfinite(lift)
+    if not known.any():
+        return float("nan"), "none"
+    # The largest but for a start's overshoot.
+    full = max(float(np.quantile(at[known], 0.99)), 1e-9)
+    place = np.column_stack(
+        [
+            np.clip(np.floor(at[known] / full / _LOAD_STEP), 0.0, 1.0 / _LOAD_STEP - 1),
+            np.floor(lift[known] / _LIFT_STEP_K),
+        ]
+    )
+    cells, which = np.unique(place, axis=0, return_inverse=True)
+    hours = ran["window_s"].to_numpy(dtype=float)[known] / 3600.0
+    quiet = np.where(ran["steady"].to_numpy(dtype=bool)[known], hours, 0.0)
+    total = np.bincount(which, hours, len(cells))
+    seen = np.bincount(which, quiet, len(cells)) >= _CELL_HOURS
+    load_at, lift_at = cells[int(np.argmax(np.where(seen, 0.0, total)))]
+    return float(total[seen].sum() / total.sum()), (
+        f"{load_at * _LOAD_STEP:.0%} to {(load_at + 1.0) * _LOAD_STEP:.0%} of its"
+        f" largest load at {lift_at * _LIFT_STEP_K:.0f} to"
+        f" {(lift_at + 1.0) * _LIFT_STEP_K:.0f} K from source to sink inlet"
+    )
 
 
 def autocorrelation(rest: Matrix, index: pd.Index) -> float:

@@ -20,9 +20,11 @@ from calibration.instruments import OUTPUTS, choose_given, outputs_of
 from calibration.leastsquares import ALIKE, Coordinates, Problem, identify, minimise
 from calibration.model import Fit, FlowLaw, Model, conditions, heat_pump
 from calibration.period import (
+    LEAST_COVERAGE,
     LEAST_DAYS,
     LEAST_HOURS,
     MOST_ROWS,
+    covered,
     hours_of,
     long_enough,
     pairs,
@@ -65,6 +67,11 @@ _REFERENCE: Mapping[str, tuple[bool, float, float]] = MappingProxyType(
 )
 # What can degrade: the health's name -> the physics' parameter, prior sigma of
 # the logarithm of its ratio to the reference.
+# What instruments of an ordinary plant may be wrong by when they are new, as 1 sigma,
+# unless the machine's configuration knows better: kelvins, and shares.
+_NEW_K, _NEW_FLOW, _NEW_POWER = 0.3, 0.02, 0.01
+# Heat that leaves through motor, drive and shell, and salt in a glycol.
+_UNMETERED = 0.05
 INFORMED = 0.95
 """The same for a parameter of the reference: data must say something of it. [1]"""
 
@@ -154,6 +161,22 @@ def fit_reference(
             hours=hours_of(chosen),
             lacking=str(lost),
         )
+    share, gap = covered(windows, given)
+    if share < LEAST_COVERAGE:
+        return refuse(
+            "reference.not_covered",
+            f"{machine.id} ran {1.0 - share:.0%} of the time under conditions in which"
+            f" it was not steady for an hour, most of it at {gap}; a reference needs"
+            f" {LEAST_COVERAGE:.0%} covered. Offer a longer period, or one that holds"
+            " such conditions.",
+            machine.id,
+            coverage=share,
+            needed=LEAST_COVERAGE,
+            gap=gap,
+        )
+    refused = _open_balance(chosen, machine)
+    if refused is not None:
+        return refused
     used = thin(chosen, most_rows)
     pump = _at_usual_flows(_start(pump, used, outputs), conditions(used, model), given)
     sigma = {name: OUTPUTS[name].noise for name in outputs}
@@ -305,6 +328,43 @@ def fit_reference(
         cost=answer.cost,
         correlation=covariance / np.outer(deviation, deviation),
         unsolved=unsolved,
+    )
+
+
+def _open_balance(chosen: pd.DataFrame, machine: Machine) -> Refusal | None:
+    """Refuse heats and power that do not add up by more than instruments can."""
+    if "energy_balance_error" not in chosen:
+        return None
+    error = float(chosen["energy_balance_error"].median())
+    if not np.isfinite(error):
+        return None
+    sink = float(chosen["sink_heat_w"].median())
+    variance = 0.0
+    for side in ("source", "sink"):
+        heat = float(chosen[f"{side}_heat_w"].median())
+        ends = [f"{side}_{end}_temp_degc" for end in ("inlet", "outlet")]
+        span = float((chosen[ends[0]] - chosen[ends[1]]).abs().median())
+        wrong = [machine.uncertainty.get(end, _NEW_K) / span for end in ends]
+        flow = f"{side}_flow_m3_s"
+        if flow in machine.uncertainty and flow in chosen:
+            wrong.append(machine.uncertainty[flow] / float(chosen[flow].median()))
+        else:
+            wrong.append(_NEW_FLOW)
+        variance += (heat / sink) ** 2 * float(np.sum(np.square(wrong)))
+    power = float(chosen["compressor_power_w"].median())
+    by_power = machine.uncertainty.get("compressor_power_w", _NEW_POWER * power)
+    variance += (by_power / sink) ** 2
+    limit = _UNMETERED + 2.0 * float(np.sqrt(variance))
+    if abs(error) <= limit:
+        return None
+    return refuse(
+        "reference.open_balance",
+        f"{machine.id}: source heat and power add up to {1.0 + error:.0%} of the sink"
+        f" heat; {limit:.0%} more or less is the most that its instruments could be"
+        " wrong by. Check flows, glycol, the four liquid temperatures and units.",
+        machine.id,
+        closure=error,
+        limit=limit,
     )
 
 

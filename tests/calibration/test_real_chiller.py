@@ -16,6 +16,7 @@ import pytest
 
 from calibration.fit import Fit, fit_reference, learn_flows, with_correction
 from calibration.health import daily, findings, tune
+from calibration.heldout import compare
 from calibration.model import Model, expect
 from calibration.steady import suitable_minutes, windows
 from twin.finding import FindingKind
@@ -129,6 +130,33 @@ def test_power_is_predicted_on_the_last_forty_per_cent(
     assert abs(bias) <= 0.025
     assert cv_quiet <= 0.08
     assert abs(bias_quiet) <= 0.025
+
+
+def test_tracked_until_an_hour_before_it_is_predicted_within_six_per_cent(
+    frame: pd.DataFrame, split: pd.Timestamp, reference: Model
+) -> None:
+    """CV(RMSE) <= 6 % over all running rows, half of persistence's.
+
+    For some twelve hours after some of its restarts this machine draws up to a
+    quarter more under the same conditions. No point of the file foretells which
+    restart does it, so what knows conditions alone cannot reach this; what it was
+    missed by an hour ago tells.
+    """
+    found = windows(frame, CHILLER, 5.0)
+    found["steady"] = found["compressor_running"] > 0.999
+    early, late = found[found.index <= split], found[found.index > split]
+    cv = {}
+    for hours in (1.0, 6.0, 24.0):
+        table = compare(early, late, reference, ahead=hours * 3600.0)
+        cv[hours] = table["cv_rmse"].xs("compressor_power_w")
+        print(  # noqa: T201 (the figures the README states)
+            f"\nknown until {hours:.0f} h before, {table['windows'].iloc[0]} rows: "
+            + ", ".join(f"{name} {value:.2%}" for name, value in cv[hours].items())
+        )
+
+    assert cv[1.0]["tracked"] <= 0.06
+    assert cv[1.0]["tracked"] < 0.5 * cv[1.0]["persistence"]
+    assert cv[24.0]["tracked"] < 0.5 * cv[24.0]["persistence"]
 
 
 def test_the_prediction_sees_neither_power_nor_condenser_outlet(

@@ -262,6 +262,10 @@ def run(name: str, seed: int, how: How) -> dict[str, Any]:
         ),
     }
     if begins is None:
+        # Nothing is planted, so nothing is missed: these are the ledger's own.
+        row["missed"] = sorted(
+            {r.component for r in raised if r.kind is FindingKind.MISSED_RECOVERY}
+        )
         return row
     fault = scenario.faults[0]
     after = [r for r in raised if r.time > begins]
@@ -338,6 +342,9 @@ def figures_of(name: str, rows: list[Any]) -> dict[str, Any]:
         told["false_sensor_per_year"] = rate(
             sum(len(row["false_sensor"]) for row in rows), years
         )
+        told["missed_recovery"] = share(
+            sum(bool(row.get("missed")) for row in rows), len(rows)
+        )
         return told
     within = CASES[name].within
     delays = [row["delay"] if row["delay"] is not None else math.inf for row in rows]
@@ -391,6 +398,7 @@ def table(figures: Mapping[str, Mapping[str, Any]]) -> str:
                 f"{name:<30} {told['seeds']:>3} false equipment alarms a unit-year:"
                 f" {_interval(told['false_per_year'], 1.0)}, sensor alarms:"
                 f" {_interval(told['false_sensor_per_year'], 1.0)},"
+                f" plants with missed recovery: {_interval(told['missed_recovery'])} %,"
                 f" over {told['unit_years']:.1f} unit-years"
             )
             continue

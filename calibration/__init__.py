@@ -43,6 +43,18 @@ handed in and out. Per unit, in the order of event time::
     )
     # For any windows: expect(windows, reference), expect(windows, current)
 
+Four indicators need no model and stand beside these; no finding is made of them::
+
+    from calibration import cycling, hunting, inert, strainer
+
+    loop = strainer.learn(windows, "sink")             # of the reference period
+    strainer.clogging(today, loop)                     # resistance at equal flow
+    usual = hunting.swing(frame, machine)              # of a reference day's samples
+    hunting.judge(hunting.swing(frame, machine)[0], usual)
+    cycling.cycling(frame, machine, limit=6.0)         # of a day's samples
+    inert.compare(week, inert.learn(windows, machine), machine)  # gas or dirt
+    inert.at_rest(frame, machine)                      # of a day with a standstill
+
 An exchanger goes the same way with :func:`calibration.fit.fit_exchanger` and
 without correction, recalibration and prices. A cleaning in the maintenance log
 restarts detection and forecast of its component; nothing moves a reference.

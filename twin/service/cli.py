@@ -621,22 +621,49 @@ def models_show(
     version: Annotated[
         str, typer.Argument(help="As `models list` has it, or reference, or current.")
     ] = "reference",
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw it too, into this HTML file.")
+    ] = None,
     config: ConfigFile = DEFAULT_CONFIG,
     json: Json = False,
 ) -> None:
     """Show one model: what was determined, how well, and what was not."""
     from calibration.registry import RegistryError
+    from ingest.archive import ArchiveError, ArchiveUnavailableError
     from twin.service import models
 
+    wired = load_config(config, as_json=json)
     try:
-        found = models.shown(load_config(config, as_json=json), unit, version)
+        found = models.shown(wired, unit, version)
+        if plot is not None:
+            note(f"{unit}: reads the telemetry of {found['version']} and draws it")
+            _draw_model(wired, unit, version, plot)
     except RegistryError as error:
         stop(PROBLEMS, f"hptwin models show: {error}")
+    except (ArchiveError, ArchiveUnavailableError) as error:
+        stop(UNREACHABLE, f"hptwin models show: archive: {error}")
+    except OSError as error:
+        stop(PROBLEMS, f"hptwin models show: {plot}: {error}")
     if json:
         out_json(found)
         return
     for line in models.told(found):
         out(line)
+
+
+def _draw_model(wired: Config, unit: str, version: str, plot: Path) -> None:
+    from calibration.registry import Registry
+    from twin.service.models import Library
+    from twin.service.run import open_configured
+    from twin.service.web import fitted
+
+    with closing(open_configured(wired.archive, read_only=True)) as archive:
+        registry = Registry(wired.state_dir / "models")
+        library = Library(registry, wired.plant, archive)
+        drawings = [*library.drawn(unit, version), *library.tracked(unit)]
+        text = fitted.document(library.shown(unit, version), drawings)
+    plot.write_text(text, encoding="utf-8")
+    note(f"{plot}: {len(drawings)} drawings")
 
 
 @models_app.command("rollback")

@@ -2,23 +2,153 @@
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
+
+import pandas as pd
 
 from calibration.identifiability import report
 from calibration.model import Model
-from calibration.registry import Record, Registry, RegistryError, Role
+from calibration.registry import Record, Registry, RegistryError, Role, digest
 from calibration.steady import windows
 from twin.service.alarms import ActionError
 from twin.service.assess import LEAD, recalibrate
 from twin.service.config import Config
 from twin.service.replay import midnight, period
-from twin.service.results import plain
+from twin.service.results import parse_instant, plain
 from twin.service.state import AuditEntry, State
 
 if TYPE_CHECKING:
     from ingest.archive import Archive
+    from twin.plant import Exchanger, Machine, Plant
+    from twin.service.web.fitted import Drawing
+
+_KEPT = 12  # drawn models that are remembered; a page asks for each drawing by itself
+
+
+class Library:
+    """The models of a plant as somebody looks at them.
+
+    Parameters
+    ----------
+    registry : Registry
+        Where they are.
+    plant : Plant
+        Whose.
+    archive : Archive
+        The telemetry that they were fitted to; read only.
+    state : State, optional
+        Whose audit keeps a rollback; None where nobody may.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        plant: Plant,
+        archive: Archive,
+        state: State | None = None,
+    ) -> None:
+        self.registry, self.plant = registry, plant
+        self._archive, self._state = archive, state
+        self._devices: tuple[Machine | Exchanger, ...] = (
+            *plant.machines,
+            *plant.exchangers,
+        )
+        self._drawn: OrderedDict[str, list[Drawing]] = OrderedDict()
+        self._drawing = threading.Lock()
+
+    @property
+    def units(self) -> list[str]:
+        """Ids of everything that may have a model, machines first."""
+        return [device.id for device in self._devices]
+
+    def history(self, unit: str) -> list[dict[str, Any]]:
+        """Return every version of a unit as :func:`shown` does, newest first."""
+        serving = self.registry.in_service(unit)
+        return [
+            _shown(record) | {"in_service": serving.get(record.role) == record.version}
+            for record in reversed(self.registry.history(unit))
+        ]
+
+    def shown(self, unit: str, version: str) -> dict[str, Any]:
+        """Return everything that is kept of one model; see :func:`shown`."""
+        record = _record(self.registry, unit, version)
+        serving = self.registry.in_service(unit)
+        return _shown(record) | {
+            "in_service": serving.get(record.role) == record.version,
+            "known": plain(report(Model.from_dict(record.model)))
+            if record.model
+            else None,
+        }
+
+    def drawn(self, unit: str, version: str) -> list[Drawing]:
+        """Draw a model: its fit over its own window, and how sure it is.
+
+        Raises
+        ------
+        RegistryError
+            If there is no such model, or its file is not what was written.
+        """
+        from twin.service.web import fitted
+
+        record = _record(self.registry, unit, version)
+
+        def draw() -> list[Drawing]:
+            if not record.model:
+                return []
+            model = Model.from_dict(record.model)
+            seen = self._windows(record)
+            fit = [] if seen is None else fitted.of_fit(model, seen)
+            return [*fitted.of_parameters(model), *fit]
+
+        return self._once(record.sha256, draw)
+
+    def tracked(self, unit: str) -> list[Drawing]:
+        """Draw each degradation over all recalibrations of a unit."""
+        from twin.service.web import fitted
+
+        records = self.registry.history(unit)
+        known = digest([record.sha256 for record in records])
+        return self._once(known, lambda: fitted.of_versions(records))
+
+    def _once(self, name: str, draw: Callable[[], list[Drawing]]) -> list[Drawing]:
+        """Draw what is asked for drawing by drawing once for all of them."""
+        with self._drawing:
+            known = self._drawn.pop(name, None)
+            self._drawn[name] = draw() if known is None else known
+            while len(self._drawn) > _KEPT:
+                self._drawn.popitem(last=False)
+            return self._drawn[name]
+
+    def _windows(self, record: Record) -> pd.DataFrame | None:
+        """Return the windows a model was fitted to, None where they are gone."""
+        device = next((one for one in self._devices if one.id == record.unit), None)
+        told = record.provenance
+        if device is None or not told.get("start") or not told.get("stop"):
+            return None
+        of = record
+        if "minutes" not in told and told.get("reference"):
+            of = self.registry.load(record.unit, str(told["reference"]))
+        minutes = float(of.provenance.get("minutes", 10.0))
+        start, stop = (parse_instant(str(told[name])) for name in ("start", "stop"))
+        frame = self._archive.frame(
+            record.unit, start - LEAD, stop + timedelta(milliseconds=1)
+        )
+        if frame.empty:
+            return None
+        seen = windows(frame, device, minutes)
+        return seen[seen.index > pd.Timestamp(start)]
+
+    def roll_back(
+        self, unit: str, role: Role, who: str, reason: str, now: datetime
+    ) -> Record:
+        """Put the version before into service; see :func:`rolled_back`."""
+        if self._state is None:
+            raise ActionError("nobody keeps an audit here, so nothing can be changed")
+        return rolled_back(self.registry, self._state, unit, role, who, reason, now)
 
 
 def shown(config: Config, unit: str, version: str) -> dict[str, Any]:
@@ -47,8 +177,15 @@ def shown(config: Config, unit: str, version: str) -> dict[str, Any]:
         If there is no such model, or its file is not what was written.
     """
     record = _record(Registry(config.state_dir / "models"), unit, version)
+    return _shown(record) | {
+        "known": plain(report(Model.from_dict(record.model))) if record.model else None,
+    }
+
+
+def _shown(record: Record) -> dict[str, Any]:
     return {
-        "unit": unit,
+        "unit": record.unit,
+        "role": record.role.value,
         "version": record.version,
         "created": record.created.isoformat(),
         "accepted": record.accepted,
@@ -56,7 +193,6 @@ def shown(config: Config, unit: str, version: str) -> dict[str, Any]:
         "sha256": record.sha256,
         "provenance": plain(record.provenance),
         "gates": [plain(gate) for gate in record.gates],
-        "known": plain(report(Model.from_dict(record.model))) if record.model else None,
     }
 
 

@@ -32,6 +32,7 @@ from twin.service import telemetry
 from twin.service.alarms import Alarms
 from twin.service.assess import DAY, LEAD, Assessor
 from twin.service.config import ArchiveConfig, Config
+from twin.service.models import Library
 from twin.service.notify import Notifier, Route
 from twin.service.replay import between, midnight, period, units_of
 from twin.service.results import Live, Results, ResultsError, ResultsView
@@ -183,6 +184,7 @@ class Service:
             self.live,
             plant=self.plant,
             delivery=self.notifier,
+            library=Library(self.registry, self.plant, self.archive, self.state),
             counts=self.quality,
             problems=self.problems,
             deaths=self.deaths,

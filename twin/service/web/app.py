@@ -37,6 +37,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
+from calibration.registry import RegistryError, Role
 from twin.finding import total_cost
 from twin.plant import Plant
 from twin.points import DIMENSIONLESS, unit_of
@@ -52,6 +53,7 @@ from twin.service.results import (
 )
 from twin.service.web import field as say
 from twin.service.web import views
+from twin.service.web.fitted import grouped
 
 if TYPE_CHECKING:
     from typing import Self
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from twin.service.state import Backlog
+    from twin.service.web.fitted import Drawing
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +91,37 @@ class Delivery(Protocol):
         ...
 
 
+class Library(Protocol):
+    """What the page must know of whoever keeps the models."""
+
+    @property
+    def units(self) -> Sequence[str]:
+        """Whose models there may be."""
+        ...
+
+    def history(self, unit: str) -> Sequence[Mapping[str, Any]]:
+        """Return every version of a unit, newest first."""
+        ...
+
+    def shown(self, unit: str, version: str) -> Mapping[str, Any]:
+        """Return everything that is kept of one model."""
+        ...
+
+    def drawn(self, unit: str, version: str) -> Sequence[Drawing]:
+        """Draw its fit and its parameters."""
+        ...
+
+    def tracked(self, unit: str) -> Sequence[Drawing]:
+        """Draw the degradations that all recalibrations of a unit saw."""
+        ...
+
+    def roll_back(
+        self, unit: str, role: Role, who: str, reason: str, now: datetime
+    ) -> object:
+        """Put the version that served before back into service."""
+        ...
+
+
 def _utc_now() -> datetime:
     return datetime.now(UTC)
 
@@ -112,6 +146,8 @@ class Page:
         The plant as configured; None draws what the results name.
     delivery
         Who delivers messages; None where nobody is told.
+    library
+        Who keeps the models; None shows what the results say of them.
     counts
         Verdicts of payloads since the start, by name.
     problems
@@ -133,6 +169,7 @@ class Page:
     live: Live
     plant: Plant | None = None
     delivery: Delivery | None = None
+    library: Library | None = None
     counts: Callable[[], Mapping[str, float]] = _no_counts
     problems: Callable[[], Sequence[str]] = _no_problems
     deaths: Callable[[], Sequence[str]] = _no_problems
@@ -166,6 +203,7 @@ def create_app(
     app.state.page = page
     room = _Room(page)
     _pages(app, page, room)
+    _models(app, page, room)
     _actions(app, page)
     _charts(app, page)
     _api(app, page)
@@ -288,6 +326,7 @@ class _Room:
             site=results.site,
             results=results,
             units=unit_ids(self._page),
+            has_models=self._page.library is not None,
             unit=context.pop("unit", ""),
             now=self._page.clock(),
             who=unquote(request.cookies.get(_COOKIE, "")),
@@ -352,6 +391,7 @@ def unit_ids(page: Page) -> list[str]:
 
 
 Text = Annotated[str, Query(max_length=200)]
+Line = Annotated[str, Form(max_length=500)]
 
 
 def _range(page: Page, unit: str, start: str, stop: str) -> views.Range:
@@ -449,6 +489,85 @@ def _pages(app: FastAPI, page: Page, room: _Room) -> None:
             address="/alarms",
             revision=_revision(page),
         )
+
+
+def _models(app: FastAPI, page: Page, room: _Room) -> None:
+    def library() -> Library:
+        if page.library is None:
+            raise HTTPException(404, "no models are kept here; see the overview")
+        return page.library
+
+    def of(unit: str) -> str:
+        if unit not in library().units:
+            raise HTTPException(404, f'there is no unit "{unit}"')
+        return unit
+
+    def drawing(drawings: Sequence[Drawing], number: int) -> Response:
+        if not 0 <= number < len(drawings):
+            raise HTTPException(404, "there is no such drawing")
+        return Response(
+            drawings[number].svg,
+            media_type="image/svg+xml",
+            # Its scheme is a style of its own; it can do nothing else.
+            headers={
+                "content-security-policy": "default-src 'none';"
+                " style-src 'unsafe-inline'; sandbox"
+            },
+        )
+
+    @app.get("/models", response_class=HTMLResponse, include_in_schema=False)
+    def _all(request: Request, unit: Text = "") -> Response:
+        units = [of(unit)] if unit else list(library().units)
+        return room.render(
+            request,
+            "models.html",
+            shelves=[
+                (name, library().history(name), grouped(library().tracked(name)))
+                for name in units
+            ],
+            one=unit,
+            tracked=lambda name: (
+                lambda number, _: f"/models/{quote(name, safe='')}/tracked/{number}.svg"
+            ),
+            revision=_revision(page),
+        )
+
+    @app.get("/models/{unit}/tracked/{number}.svg", include_in_schema=False)
+    def _tracked(unit: str, number: int) -> Response:
+        return drawing(library().tracked(of(unit)), number)
+
+    @app.get(
+        "/models/{unit}/{version}", response_class=HTMLResponse, include_in_schema=False
+    )
+    def _model(request: Request, unit: str, version: str) -> Response:
+        shown = library().shown(of(unit), version)
+        return room.render(
+            request,
+            "model.html",
+            unit=unit,
+            shown=shown,
+            groups=grouped(library().drawn(unit, version)),
+            address=lambda number, _: (
+                f"/models/{quote(unit, safe='')}/{quote(version, safe='')}/{number}.svg"
+            ),
+            revision=_revision(page),
+        )
+
+    @app.get("/models/{unit}/{version}/{number}.svg", include_in_schema=False)
+    def _drawing(unit: str, version: str, number: int) -> Response:
+        return drawing(library().drawn(of(unit), version), number)
+
+    @app.post("/models/rollback", include_in_schema=False)
+    def _roll_back(
+        unit: Line, role: Annotated[Role, Form()], who: Line = "", reason: Line = ""
+    ) -> Response:
+        if not who.strip() or not reason.strip():
+            raise ActionError(
+                "a name and a reason are needed, the audit keeps them"
+                " and the next shift will ask"
+            )
+        library().roll_back(of(unit), role, who, reason, page.clock())
+        return _done(f"/models?{urlencode({'unit': unit})}", who)
 
 
 def _known(page: Page, unit: str) -> None:
@@ -636,27 +755,26 @@ def _bearer(newest: Mapping[str, Mapping[str, Any]], point: str) -> str:
 
 # --- actions -----------------------------------------------------------------
 
-Line = Annotated[str, Form(max_length=500)]
+
+def _done(back: str, who: str) -> Response:
+    answer = RedirectResponse(_inside(back), 303)
+    answer.set_cookie(
+        _COOKIE,
+        quote(who.strip()[:80]),
+        max_age=180 * 86400,
+        httponly=True,
+        samesite="strict",
+    )
+    return answer
 
 
 def _actions(app: FastAPI, page: Page) -> None:
-    def done(back: str, who: str) -> Response:
-        answer = RedirectResponse(_inside(back), 303)
-        answer.set_cookie(
-            _COOKIE,
-            quote(who.strip()[:80]),
-            max_age=180 * 86400,
-            httponly=True,
-            samesite="strict",
-        )
-        return answer
-
     @app.post("/alarm/acknowledge", include_in_schema=False)
     def _acknowledge(
         key: Line, who: Line = "", comment: Line = "", back: Line = "/"
     ) -> Response:
         page.alarms.acknowledge(key, who, page.clock(), comment)
-        return done(back, who)
+        return _done(back, who)
 
     @app.post("/alarm/shelve", include_in_schema=False)
     def _shelve(
@@ -668,12 +786,12 @@ def _actions(app: FastAPI, page: Page) -> None:
     ) -> Response:
         now = page.clock()
         page.alarms.shelve(key, who, now, now + timedelta(hours=hours), reason)
-        return done(back, who)
+        return _done(back, who)
 
     @app.post("/alarm/unshelve", include_in_schema=False)
     def _unshelve(key: Line, who: Line = "", back: Line = "/") -> Response:
         page.alarms.unshelve(key, who, page.clock())
-        return done(back, who)
+        return _done(back, who)
 
     @app.post("/alarm/close", include_in_schema=False)
     def _close(
@@ -684,7 +802,7 @@ def _actions(app: FastAPI, page: Page) -> None:
         back: Line = "/",
     ) -> Response:
         page.alarms.close(key, who, page.clock(), reason, closure)
-        return done(back, who)
+        return _done(back, who)
 
 
 def _inside(back: str) -> str:
@@ -1040,6 +1158,10 @@ def _errors(app: FastAPI, room: _Room) -> None:
 
     @app.exception_handler(ActionError)
     def _refused(request: Request, error: ActionError) -> Response:
+        return answer(request, 409, str(error))
+
+    @app.exception_handler(RegistryError)
+    def _no_model(request: Request, error: RegistryError) -> Response:
         return answer(request, 409, str(error))
 
     @app.exception_handler(StarletteHTTPException)

@@ -69,6 +69,11 @@ def number(value: float | None, digits: int = 1) -> str:
     return text.replace("-", "\N{MINUS SIGN}")
 
 
+def field_unit(unit: str) -> tuple[float, str, int]:
+    """Return factor, name and digits of the field's unit for one of SI."""
+    return _FIELD.get(unit, (1.0, unit, 2))
+
+
 def value_text(point: str, value: float | None) -> str:
     """Return a value of the vocabulary in its field unit.
 
@@ -81,7 +86,7 @@ def value_text(point: str, value: float | None) -> str:
         return "yes" if value >= 0.5 else "no"
     if point.removeprefix(EXPECTED) in _SHARES:
         return percent(value, 1)
-    factor, unit, digits = _FIELD.get(unit_of(point), (1.0, unit_of(point), 2))
+    factor, unit, digits = field_unit(unit_of(point))
     scaled = value * factor
     text = number(scaled, 0 if digits and abs(scaled) >= 10_000 else digits)
     return f"{text}{_THIN}{unit}" if unit else text

@@ -57,7 +57,8 @@ class Limits:
     temp_step
         A liquid temperature's change that counts as a step. [K]
     speed_step, flow_step, power_step
-        Relative changes between windows that count as a step. [1]
+        Relative changes between windows that count as a step, and the standard
+        deviation within one that does. [1]
     load
         Least heat, as a share of the nameplate's. [1]
     difference
@@ -93,11 +94,14 @@ def _by_name(frame: pd.DataFrame) -> dict[str, Array]:
     return dict(zip(frame.columns, frame.to_numpy(dtype=float).T, strict=True))
 
 
-def _means(frame: pd.DataFrame, width: int) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return right-labelled means and the within-window drift, per second.
+def _means(
+    frame: pd.DataFrame, width: int
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """Return right-labelled means, and drift per second and spread within them.
 
     A mean leaves NaN out; the drift is the second half's mean less the first
-    half's over half a window, NaN where a half is empty.
+    half's over half a window, NaN where a half is empty; the spread is the
+    standard deviation of the samples, 0 of a single one.
     """
     ns = _nanoseconds(frame.index)
     bins = -(-ns // width)  # a sample at the label belongs to that window
@@ -120,9 +124,15 @@ def _means(frame: pd.DataFrame, width: int) -> tuple[pd.DataFrame, pd.DataFrame]
     after, _ = mean(there & late)
     before, _ = mean(there & ~late)
     drift = (after - before) / (width * 1e-9 / 2.0)
+    which = np.searchsorted(labels, bins)
+    away = np.where(there, filled - whole[which], 0.0)
+    square = np.add.reduceat(away * away, first, axis=0)
+    count = np.add.reduceat(there.astype(float), first, axis=0)
+    spread = np.sqrt(square / np.maximum(count, 1.0))
     return (
         pd.DataFrame(whole, index=index, columns=frame.columns),
         pd.DataFrame(drift, index=index, columns=frame.columns),
+        pd.DataFrame(spread, index=index, columns=frame.columns),
     )
 
 
@@ -181,6 +191,7 @@ def _quiet(
     ns: NDArray[np.int64],
     means: Mapping[str, Array],
     drift: Mapping[str, Array],
+    spread: Mapping[str, Array],
     inputs: Mapping[str, float],
     temps: Mapping[str, float],
     width: float,
@@ -201,6 +212,9 @@ def _quiet(
         worst = np.fmax(np.where(adjacent, change, 0.0), inside)
         with np.errstate(invalid="ignore"):
             stepped |= worst > limit * scale
+            # An oil return is over within minutes and comes back to where it was:
+            # the means hardly move, the samples do.
+            stepped |= spread[name] > limit * scale
     # The window that stepped ends at its label; the next must begin after it,
     # and end long enough after it.
     last = np.maximum.accumulate(np.where(stepped, ns, np.iinfo(np.int64).min // 2))
@@ -267,7 +281,7 @@ def windows(
             steady=np.zeros(0, dtype=bool),
             why=np.zeros(0, dtype=str),
         )
-    table, drift = _means(raw, width)
+    table, drift, spread = _means(raw, width)
     means = _by_name(table)
     label = _nanoseconds(table.index)
     ns = _nanoseconds(raw.index)
@@ -327,7 +341,16 @@ def windows(
         name: limits.temp_slope for side in sides for name in side if name in means
     }
     refuse(
-        ~_quiet(label, means, _by_name(drift), inputs, temps, width_s, limits),
+        ~_quiet(
+            label,
+            means,
+            _by_name(drift),
+            _by_name(spread),
+            inputs,
+            temps,
+            width_s,
+            limits,
+        ),
         Why.CHANGING,
     )
     if heats[0] in window:

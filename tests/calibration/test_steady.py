@@ -124,6 +124,33 @@ def test_a_step_of_speed_silences_the_windows_in_which_it_settles():
     assert found["steady"].iloc[-5:].all()
 
 
+def test_an_oil_return_is_no_quiet_window_though_its_mean_is():
+    """Two minutes at 14 % more speed, in the middle: mean and halves hardly move."""
+    frame = quiet()
+    middle = frame.index[185:187]
+    frame.loc[middle, ["compressor_speed_hz", "compressor_power_w"]] *= 1.14
+    found = windows(frame, MACHINE)
+    before = found.index.searchsorted(middle[-1])
+    pulse = found.iloc[before]
+
+    assert pulse["compressor_speed_hz"] / 50.0 - 1.0 < 0.03
+    assert pulse["why"] == Why.CHANGING
+    assert found["why"].iloc[before + 1] == Why.CHANGING
+    assert found["steady"].iloc[before - 1]
+    assert found["steady"].iloc[-1]
+
+
+def test_an_instruments_noise_is_no_oil_return():
+    """The control: one per cent of noise on power and flow stays quiet."""
+    frame = quiet()
+    random = np.random.default_rng(5)
+    for name in ("compressor_power_w", "source_flow_m3_s", "sink_flow_m3_s"):
+        frame[name] *= 1.0 + random.normal(0.0, 0.01, len(frame))
+    found = windows(frame, MACHINE)
+
+    assert found["steady"].iloc[3:].all()
+
+
 def test_a_gap_hides_how_long_the_machine_ran():
     """Elapsed time across a gap is not running time."""
     frame = quiet()

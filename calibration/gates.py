@@ -498,8 +498,7 @@ def _bounds(candidate: Model) -> Gate:
     )
 
 
-def _step(candidate: Model, present: Model, event: bool) -> Gate:
-    limit = STEP_EVENT if event else STEP
+def _step(candidate: Model, present: Model, event: bool, limit: float) -> Gate:
     worst, size = "", 0.0
     for name, (value, low, high) in candidate.degradation.items():
         if name == "subcooling":
@@ -529,6 +528,7 @@ def judge(
     *,
     held_out: tuple[float, float, float] | None = None,
     event: bool = False,
+    steps: tuple[float, float] = (STEP, STEP_EVENT),
 ) -> Verdict:
     """Judge a candidate current model.
 
@@ -550,6 +550,8 @@ def judge(
         given. [1]
     event : bool
         Whether the maintenance log explains a larger step.
+    steps : tuple of float
+        Largest change of a ratio at once, without an event and with one. [1]
 
     Returns
     -------
@@ -565,7 +567,16 @@ def judge(
         )
     early = _window_gates(windows, reference, machine)
     return _judge(
-        candidate, present, reference, windows, held, machine, early, held_out, event
+        candidate,
+        present,
+        reference,
+        windows,
+        held,
+        machine,
+        early,
+        held_out,
+        event,
+        steps,
     )
 
 
@@ -579,6 +590,7 @@ def _judge(
     early: Iterable[Gate],
     held_out: tuple[float, float, float],
     event: bool,
+    steps: tuple[float, float],
 ) -> Verdict:
     ours, theirs, doubt = held_out
     worse = ours / theirs - 1.0 if theirs > 0.0 else float("nan")
@@ -586,7 +598,7 @@ def _judge(
     gates = [
         *early,
         _bounds(candidate.model),
-        _step(candidate.model, present, event),
+        _step(candidate.model, present, event, steps[1] if event else steps[0]),
         Gate(
             "fit",
             candidate.cost <= COST,
@@ -651,6 +663,7 @@ def recalibrate(
     *,
     now: datetime,
     log: Iterable[Maintenance] = (),
+    steps: tuple[float, float] = (STEP, STEP_EVENT),
 ) -> Verdict:
     """Fit a candidate to the last weeks and judge it.
 
@@ -669,6 +682,8 @@ def recalibrate(
     log : iterable of Maintenance
         An event of the last 35 days at this unit allows a larger step, and data
         from before the last one are left out.
+    steps : tuple of float
+        Largest change of a ratio at once, without an event and with one. [1]
 
     Returns
     -------
@@ -708,5 +723,14 @@ def recalibrate(
         _doubt(held, blind.model, before),
     )
     return _judge(
-        fit, before, reference, windows, held, machine, early, held_out, bool(events)
+        fit,
+        before,
+        reference,
+        windows,
+        held,
+        machine,
+        early,
+        held_out,
+        bool(events),
+        steps,
     )

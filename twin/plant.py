@@ -195,13 +195,17 @@ class Maintenance:
 class Schedule:
     """When the twin learns: the reference once, the current model regularly.
 
-    ``reference_start`` None takes the first sample as the start.
+    ``reference_start`` None takes the first sample as the start. ``step`` and
+    ``step_after_event`` are how far a ratio to the reference may move in one
+    recalibration, without and with an event in the maintenance log. [1]
     """
 
     reference_start: datetime | None = None
     reference_length: timedelta = timedelta(days=30)
     every: timedelta = timedelta(days=7)
     window: timedelta = timedelta(days=28)
+    step: float = 0.15
+    step_after_event: float = 0.60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -307,3 +307,18 @@ def test_what_is_wrong_with_a_format_is_said(
     """At the start, and not by a rejection of each message."""
     found = problems(tmp_path, formatted(payload, points))
     assert any(key in each.key and said in str(each) for each in found), found
+
+
+def test_the_schedule_says_how_far_a_recalibration_may_step(tmp_path: Path) -> None:
+    """Window, interval and both steps; what is no share of the whole is refused."""
+    said = (
+        "[schedule]\nrecalibrate_every_days = 3\nwindow_days = 21\n"
+        "step_percent = 10\nstep_after_event_percent = 40\n"
+    )
+    schedule = written(tmp_path, said + GOOD).plant.schedule
+
+    assert (schedule.every.days, schedule.window.days) == (3, 21)
+    assert (schedule.step, schedule.step_after_event) == (0.10, 0.40)
+    (problem,) = problems(tmp_path, "[schedule]\nstep_percent = 150\n" + GOOD)
+    assert "step_percent" in str(problem)
+    assert "not between 1 and 100" in str(problem)

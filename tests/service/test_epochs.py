@@ -6,14 +6,17 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pandas as pd
 import pytest
 
+from calibration.model import Model
 from calibration.registry import Registry, Role
+from calibration.steady import windows
 from twin.plant import Action, Machine, Maintenance, Nameplate, Plant, Schedule
 from twin.points import POINTS, Origin
-from twin.service.assess import DAY, LEAD, Assessor
+from twin.service.assess import DAY, LEAD, Assessor, recalibrate
 from twin.simulate import Fault, FaultKind, Scenario, Simulation, Unit, simulate
 
 LENGTH = timedelta(days=6)
@@ -194,3 +197,80 @@ def test_a_day_that_failed_half_way_is_judged_once(tmp_path: Path):
 
     assert twin.windows.index.is_unique
     assert (len(twin.windows), len(twin.history)) == (windows, history)
+
+
+CLEANED = Maintenance(
+    time=CHANGED, unit="hp1", action=Action.CLEANED, component="condenser"
+)
+
+
+@pytest.mark.parametrize(
+    ("log", "limits", "passed"),
+    [
+        ((), (0.15, 0.60), False),
+        ((CLEANED,), (0.15, 0.60), True),
+        ((replace(CLEANED, unit="hp2"),), (0.15, 0.60), False),
+        ((), (0.60, 0.60), True),
+        ((CLEANED,), (0.15, 0.10), False),
+    ],
+)
+def test_a_recorded_event_widens_the_step(
+    tmp_path: Path,
+    log: tuple[Maintenance, ...],
+    limits: tuple[float, float],
+    passed: bool,
+):
+    """A loss of 30 % at once needs an event of this unit, or a wider limit."""
+    made = telemetry(fouled=True)
+    site = plant(made, *log)
+    step, after = limits
+    site = replace(
+        site,
+        schedule=replace(site.schedule, step=step, step_after_event=after),
+    )
+    seen = windows(made.frames["hp1"], site.machines[0], minutes=20.0)
+    verdict = recalibrate(
+        Registry(tmp_path),
+        site,
+        site.machines[0],
+        seen[seen.index > pd.Timestamp(CHANGED)],
+        ("reference-00001", learnt()),
+        None,
+        START + 13 * DAY,
+        dry_run=True,
+    )
+    (gate,) = (gate for gate in verdict.gates if gate.name == "step")
+
+    assert gate.passed is passed
+    assert gate.limit == (after if log and log[0].unit == "hp1" else step)
+    assert ("after the logged event" in gate.sentence) is (log == (CLEANED,))
+
+
+@cache
+def learnt() -> Model:
+    """Return the reference of the six days before the condenser fouled."""
+    with TemporaryDirectory() as folder:
+        registry = Registry(Path(folder))
+        made = telemetry(fouled=True)
+        live(made, plant(made), registry, 6)
+        record = registry.active("hp1", Role.REFERENCE)
+        assert record is not None
+        return Model.from_dict(record.model)
+
+
+def test_old_epochs_stay_and_old_dates_are_judged_by_them(tmp_path: Path):
+    """A replay of both epochs judges each day by the reference of its time."""
+    made = telemetry(fouled=False)
+    registry = Registry(tmp_path)
+    assessor = live(made, plant(made, REPLACED), registry, 13)
+    epochs = [m for m in assessor.models() if m["role"] == "reference"]
+
+    assert [m["version"] for m in epochs] == ["reference-00001", "reference-00002"]
+    assert [m["in_service"] for m in epochs] == [False, True]
+    first = registry.load("hp1", epochs[0]["version"])
+    assert Model.from_dict(first.model).unit == "hp1"
+    again = Registry(tmp_path / "again")
+    live(made, plant(made, REPLACED), again, 8)
+    old = again.active("hp1", Role.REFERENCE)
+    assert old is not None
+    assert old.sha256 == first.sha256

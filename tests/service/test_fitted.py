@@ -48,6 +48,11 @@ def machine(plant: Plant) -> Machine:
 @pytest.fixture(scope="module")
 def model(machine: Machine) -> Model:
     """Return a model of it with two outputs and two parameters."""
+    return made(machine)
+
+
+def made(machine: Machine) -> Model:
+    """Return a reference that knows two parameters and two outputs."""
     pump = from_nameplate(machine)
     free = ("condenser_ua_w_k", "isentropic_efficiency")
     values = {name: float(getattr(pump.parameters, name)) for name in free}
@@ -137,9 +142,15 @@ def test_the_same_model_gives_the_same_bytes(model: Model) -> None:
 
 
 @pytest.fixture
-def library(model: Model, plant: Plant, tmp_path: Path) -> Iterator[Library]:
+def library(plant: Plant, tmp_path: Path) -> Library:
+    """Keep them as a service would."""
+    return shelf(tmp_path, plant)
+
+
+def shelf(folder: Path, plant: Plant) -> Library:
     """Keep a reference, three candidates of which one was rejected, and one refusal."""
-    registry = Registry(tmp_path)
+    model = made(next(one for one in plant.machines if one.id == "hp1"))
+    registry = Registry(folder)
     registry.save(
         "hp1", Role.REFERENCE, model.to_dict(), created=NOW,
         reason="21 days", provenance={"minutes": 10.0},
@@ -157,13 +168,12 @@ def library(model: Model, plant: Plant, tmp_path: Path) -> Iterator[Library]:
             accepted=accepted, provenance={"reference": "reference-00001"},
             reason="all gates passed" if accepted else "step: <b>too</b> large",
         )  # fmt: skip
+    refused = (plant.exchangers or plant.machines[1:])[0]
     registry.save(
-        plant.exchangers[0].id, Role.REFERENCE, {}, created=NOW, accepted=False,
+        refused.id, Role.REFERENCE, {}, created=NOW, accepted=False,
         reason="design_condenser: dirty already",
     )  # fmt: skip
-    state = State.in_memory()
-    yield Library(registry, plant, MemoryArchive(), state)
-    state.close()
+    return Library(registry, plant, MemoryArchive(), State.in_memory())
 
 
 def test_a_rejected_recalibration_is_hollow(library: Library) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -333,3 +334,47 @@ def test_a_reference_that_was_rolled_back_begins_anew(state: Path) -> None:
         assert twin.commissioned == NOW
         (entry,) = service.alarms.history()
         assert entry.detail["version"] == "reference-00001"
+
+
+@pytest.mark.parametrize("step", [-86_400.0, 86_400.0, 0.0])
+def test_jobs_go_on_after_the_clock_stepped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: float
+) -> None:
+    """A clock that went back leaves every job a day ahead; set anew, they fire.
+
+    Without a step they stay where they were put, which is what the guard mends.
+    """
+    config = replace(
+        load(PLANT, {}),
+        archive=ArchiveConfig(path=tmp_path / "archive"),
+        state_dir=tmp_path,
+        web=WebConfig(port=0),
+    )
+    real, stepped = time.time, [0.0]
+    with Service(config, judge_every=3600.0) as service:
+        minding = threading.Thread(target=service.wait)
+        minding.start()
+        scheduler = service._scheduler
+        assert scheduler is not None
+        far = datetime.now(UTC) + timedelta(days=1)
+        for job in scheduler.get_jobs():
+            job.modify(next_run_time=far)
+        monkeypatch.setattr(time, "time", lambda: real() + stepped[0])
+        stepped[0] = step
+
+        def anew() -> bool:
+            now = service._scheduler
+            return now is not None and now is not scheduler and now.running
+
+        if step:
+            assert until_true(anew)
+            assert service._scheduler is not None
+            due = [job.next_run_time for job in service._scheduler.get_jobs()]
+            assert len(due) == 4
+            assert all(time < far - timedelta(hours=1) for time in due)
+        else:
+            time.sleep(1.5)
+            assert not anew()
+            assert {job.next_run_time for job in scheduler.get_jobs()} == {far}
+        service.end()
+        minding.join()

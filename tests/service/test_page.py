@@ -16,8 +16,10 @@ from urllib.parse import urlsplit
 
 import pytest
 import sample_results
+from test_fitted import shelf
 
 from twin.service.alarms import Alarms
+from twin.service.models import Library
 from twin.service.results import Live, Results, ResultsView
 from twin.service.state import State
 from twin.service.web.app import Server, create_app
@@ -68,6 +70,7 @@ class Visit:
         browser: sync_api.Browser,
         *units: str,
         heartbeat: float = 1.0,
+        library: Library | None = None,
         **context: object,
     ) -> None:
         units = units or ("hp1", "hp2")
@@ -85,6 +88,7 @@ class Visit:
             clock=lambda: self.moment,
             timezone="Europe/Copenhagen",
             heartbeat=heartbeat,
+            library=library,
         )
         self.server = Server(self.app, port=0)
         self.context = browser.new_context(**context)
@@ -357,3 +361,41 @@ def test_the_server_ends_with_a_browser_connected(browser):
         assert datetime.now(UTC) - before < timedelta(seconds=10)
         names = [thread.name for thread in threading.enumerate()]
         assert "hptwin-page" not in names
+
+
+def test_a_person_rolls_a_model_back(browser, tmp_path):
+    """From the overview to the room; the form wants a name, then the older serves."""
+    visit = Visit(
+        browser,
+        library=shelf(tmp_path, sample_results.plant("hp1", "hp2")),
+        color_scheme="dark",
+        viewport={"width": 375, "height": 800},
+    )
+    with visit:
+        page = visit.open("/unit/hp1")
+        page.click("text=what they know, and roll back")
+        page.wait_for_selector("#line.on")
+        assert (
+            page.locator("tr.serves").all_inner_texts()[0].startswith("current-00003")
+        )
+        page.click("summary:has-text('Roll current back')")
+        button = page.locator("button:has-text('the one before')")
+        button.click()
+        assert page.locator("input:invalid").count() > 0
+        page.fill("input[name=who]", "Ada")
+        page.fill("input[name=reason]", "looks odd")
+        with page.expect_navigation():
+            button.click()
+        assert (
+            page.locator("tr.serves").all_inner_texts()[0].startswith("current-00001")
+        )
+        page.click("th a:has-text('current-00001')")
+        page.wait_for_function(
+            "() => [...document.images].every(i => i.complete && i.naturalWidth)"
+        )
+        assert page.locator(".small-charts img").count() == 1
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        assert wide == 375
+        assert not visit.errors
+        ours = urlsplit(visit.server.url).netloc
+        assert {urlsplit(one).netloc for one in visit.requests} == {ours}

@@ -143,7 +143,13 @@ def recalibrate(
     windows = windows[windows.index > begin]
     version, model = reference
     verdict = gates.recalibrate(
-        windows, model, present, machine, now=stop, log=plant.maintenance
+        windows,
+        model,
+        present,
+        machine,
+        now=stop,
+        log=plant.maintenance,
+        steps=(plant.schedule.step, plant.schedule.step_after_event),
     )
     if not dry_run:
         registry.save(

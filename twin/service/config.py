@@ -804,6 +804,8 @@ def _schedule(table: _Table) -> Schedule:
         reference_length=timedelta(days=table.whole("reference_days", 30, 1, 3660)),
         every=timedelta(days=table.whole("recalibrate_every_days", 7, 1, 366)),
         window=timedelta(days=table.whole("window_days", 28, 1, 366)),
+        step=table.whole("step_percent", 15, 1, 100) / 100.0,
+        step_after_event=table.whole("step_after_event_percent", 60, 1, 100) / 100.0,
     )
     table.finish()
     return made

@@ -544,7 +544,6 @@ def _models(app: FastAPI, page: Page, room: _Room) -> None:
         return room.render(
             request,
             "model.html",
-            unit=unit,
             shown=shown,
             groups=grouped(library().drawn(unit, version)),
             address=lambda number, _: (

@@ -124,6 +124,9 @@ class Model:
         pressures), the same of daily medians, and lag-1 correlation.
     range
         Least and largest value of every condition that was seen.
+    usual
+        Mean and standard deviation of every condition in the reference; empty in
+        models from before it was kept.
     tuning
         Detection: centre, scatter and limit by component and indicator.
     closure
@@ -151,6 +154,7 @@ class Model:
     daily_scatter: Mapping[str, float] = field(default_factory=lambda: _EMPTY)
     correlation: Mapping[str, float] = field(default_factory=lambda: _EMPTY)
     range: Mapping[str, tuple[float, float]] = field(default_factory=lambda: _EMPTY)
+    usual: Mapping[str, tuple[float, float]] = field(default_factory=lambda: _EMPTY)
     tuning: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: _EMPTY)
     closure: float = float("nan")
 
@@ -191,6 +195,7 @@ class Model:
             "daily_scatter": dict(self.daily_scatter),
             "correlation": dict(self.correlation),
             "range": {k: list(v) for k, v in self.range.items()},
+            "usual": {k: list(v) for k, v in self.usual.items()},
             "tuning": {k: dict(v) for k, v in self.tuning.items()},
             "closure": self.closure,
         }
@@ -285,6 +290,10 @@ class Model:
             correlation=numbers("correlation"),
             range={
                 str(k): (float(v[0]), float(v[1])) for k, v in data["range"].items()
+            },
+            usual={
+                str(k): (float(v[0]), float(v[1]))
+                for k, v in data.get("usual", {}).items()
             },
             tuning={
                 str(k): {str(n): float(x) for n, x in v.items()}

@@ -114,6 +114,51 @@ def test_without_pressures_no_conductance_is_offered():
     assert model.fixed["condenser_ratio"] == "needs compressor_discharge_pressure_pa"
 
 
+def test_asked_by_name_a_conductance_from_water_alone_holds_the_truth():
+    """It is far wider than with pressures, and far narrower than knowing nothing."""
+    planted = fault(FaultKind.CONDENSER_FOULING, 0.20)
+    told, found = judged(DAYS, planted, "water")
+    model = reference("water").model
+    names = ("condenser", "evaporator", *model.tracked)
+    fit = fit_degradation(late(found), model, told, names=names)
+    assert isinstance(fit, Fit)
+    there = season(DAYS, planted, "water").truth["hp1"]["condenser_conductance_ratio"]
+    _, low, high = fit.model.degradation["condenser"]
+
+    assert low <= float(there.iloc[-8 * 144 :].mean()) <= high < 1.0
+    assert fit.model.informed["condenser"] < 0.4
+    _, low, high = fit.model.degradation["evaporator"]
+    assert low <= 1.0 <= high
+
+
+def test_far_from_the_reference_the_same_answer_is_less_sure():
+    """Physics that was fitted elsewhere may bend; the values do not know it."""
+    told, found = judged(DAYS, (), "full")
+    model = reference().model
+    elsewhere = {n: (middle - 3.0 * s, s) for n, (middle, s) in model.usual.items()}
+    answers = []
+    for one in (model, model.with_(usual=elsewhere)):
+        fit = fit_degradation(late(found), one, told)
+        assert isinstance(fit, Fit)
+        answers.append(fit.model)
+    near, far = answers
+
+    for name in ("condenser", "evaporator"):
+        assert far.degradation[name][0] == near.degradation[name][0]
+        assert far.errors[name] > 1.3 * near.errors[name]
+
+
+def test_a_model_from_before_usual_conditions_were_kept_has_an_interval():
+    """Their place is taken by the range that it did keep."""
+    told, found = judged(DAYS, (), "full")
+    old = reference().model.with_(usual={})
+    fit = fit_degradation(late(found), Model.from_dict(old.to_dict()), told)
+    assert isinstance(fit, Fit)
+    _, low, high = fit.model.degradation["condenser"]
+
+    assert low <= 1.0 <= high < 1.3
+
+
 def test_worse_instruments_widen_the_interval():
     """The configured uncertainty of a point is what the interval is made of."""
     told, found = judged(DAYS, (), "full")

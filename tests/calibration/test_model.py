@@ -76,6 +76,7 @@ def models() -> tuple[Model, Model]:
         daily_scatter={"compressor_power_w": 0.003},
         correlation={"compressor_power_w": 0.4},
         range={"source_inlet_temp_degc": (35.0, 41.0)},
+        usual={"source_inlet_temp_degc": (38.0, 1.5)},
         tuning={"machine/cop_ratio": {"centre": 1.0, "scatter": 0.004, "limit": 9.0}},
         closure=0.01,
     )

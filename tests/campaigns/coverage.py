@@ -12,9 +12,9 @@ drifted by a draw from its class, which is what the interval says that it covers
 for the twin cannot know. The truth is the simulator's conductance over that
 of the clean exchanger in the same state, its median over the fitted windows.
 
-Without pressures the twin offers no conductance of a part, because it could
-not tell one from the other; what its arithmetic would say if it were forced to
-is what is measured there.
+Without pressures the twin tracks no conductance of a part by itself, because no
+alarm could name it; what it says where both are asked for by name is what is
+measured there.
 """
 
 from __future__ import annotations
@@ -127,6 +127,12 @@ def figures_of(rows: list[Any]) -> dict[str, Any]:
         )
         figures[f"{part}_bias_sigma"] = float(np.mean(z))
         figures[f"{part}_spread_sigma"] = float(np.std(z, ddof=1))
+        figures[f"{part}_coverage_by_week"] = {
+            str(week): float(
+                np.mean([row[f"{part}_covers"] for row in good if row["week"] == week])
+            )
+            for week in sorted({row["week"] for row in good})
+        }
     return figures
 
 

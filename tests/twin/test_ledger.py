@@ -309,10 +309,11 @@ def test_potential_is_the_least_of_the_three(thrown, wanted, cop):
     least = min(400e3, wanted, thrown * cop / (cop - 1.0))
     counts = thrown > 0.02 * 400e3
     gain = 0.06 - 0.12 / cop
-    missed = least if counts and gain >= 0.0 else 0.0
+    starts = wanted >= 0.4 * 400e3  # no machine starts for less
+    missed = least if counts and gain >= 0.0 and starts else 0.0
 
     assert row["missed_delivered_j"] == pytest.approx(STEP_S * missed, rel=1e-9)
-    if counts:
+    if counts and starts:
         assert row["potential_j"] == pytest.approx(STEP_S * least, rel=1e-9)
 
 
@@ -575,6 +576,81 @@ def test_a_return_too_hot_for_the_lift_is_named():
     hot = site(sink=100e3, hp={"sink_inlet_temp_degc": 56.0}, supply_setpoint_degc=60.0)
 
     assert line(account(PLANT, hot))["missed_sink_hot_j"] > 0.0
+
+
+def test_less_than_a_machine_s_least_wants_a_smaller_one():
+    """100 kW of 400 start no machine; a running one, or a store, could have had it."""
+    small = line(account(PLANT, site(demand=100e3)))
+    slow = {"compressor_speed_hz": 20.0}
+    runs = line(account(PLANT, site(sink=50e3, demand=100e3, hp=slow)))
+    room = {"network": pd.Series([1e3], index=clock(1))}
+    store = line(account(PLANT, site(demand=100e3), headroom=room))
+
+    assert small["missed_j"] == 0.0
+    assert small["beyond_capacity_j"] == pytest.approx(STEP_S * 75e3)
+    assert runs["missed_delivered_j"] == pytest.approx(STEP_S * 50e3)
+    assert store["missed_delivered_j"] == pytest.approx(STEP_S * 101e3)
+
+
+def test_a_start_first_warms_the_machine():
+    """The heat of one start is nobody's fault; starts without end are the control's."""
+    once = account(PLANT, site(3, sink=np.array([0.0, 200e3, 200e3])))
+    often = account(PLANT, site(4, sink=np.array([0.0, 200e3, 0.0, 200e3])))
+    missed = [line(once, row=i)["missed_j"] for i in range(3)]
+
+    assert missed[0] > 0.0
+    assert missed[1] == 0.0
+    assert missed[2] == pytest.approx(STEP_S * 150e3)
+    assert line(often, row=1)["missed_j"] == 0.0
+    assert line(often, row=3)["missed_j"] > 0.0
+
+
+@pytest.mark.parametrize(
+    ("cause", "outlet", "flow"),
+    [("hydraulics", 60.0, 0.006), ("control", 56.0, 0.006), ("control", 60.0, 0.0097)],
+)
+def test_at_its_set_point_a_machine_wants_liquid(cause, outlet, flow):
+    """Hot enough and short of flow: liquid. Too cold, or flow enough: compressor."""
+    frames = site(
+        sink=200e3,
+        supply_setpoint_degc=60.0,
+        hp={
+            "compressor_speed_hz": 25.0,
+            "sink_outlet_temp_degc": outlet,
+            "sink_flow_m3_s": flow,
+        },
+    )
+
+    assert line(account(PLANT, frames), "hp1")[f"missed_{cause}_j"] > 0.0
+
+
+@pytest.mark.parametrize(("flow", "cause"), [(0.004, "hydraulics"), (0.01, "sink_hot")])
+def test_little_liquid_gets_hot_whatever_returns(flow, cause):
+    """At the highest outlet with a starved flow the return is not to blame."""
+    hp = {"sink_outlet_temp_degc": 75.0, "sink_flow_m3_s": flow}
+    frames = site(sink=200e3, hp=hp, supply_setpoint_degc=70.0)
+
+    assert line(account(PLANT, frames), "hp1")[f"missed_{cause}_j"] > 0.0
+
+
+@pytest.mark.parametrize(("offered", "cause"), [(42.0, "source_cold"), (36.0, "none")])
+def test_warm_heat_that_arrives_mixed_is_missed(offered, cause):
+    """Flat out on 35 degC while 42 are on offer: mixing took the capacity."""
+    plant = replace(PLANT, exchangers=(Exchanger(id="cdu1"),))
+    frames = site(sink=320e3) | {"cdu1": unit(cold_outlet_temp_degc=offered)}
+    row = line(account(plant, frames), "hp1")
+
+    assert row["missed_delivered_j"] == pytest.approx(STEP_S * 80e3)
+    assert (row["missed_source_cold_j"] > 0.0) == (cause == "source_cold")
+
+
+def test_a_mixed_source_is_asked_unmixed():
+    """What the machine could do is asked at the heat on offer, near it at its own."""
+    plant = replace(PLANT, exchangers=(Exchanger(id="cdu1"),))
+    for offered, asked in ((42.0, 42.0), (36.0, 35.0)):
+        frames = site(sink=320e3) | {"cdu1": unit(cold_outlet_temp_degc=offered)}
+        told = full_load_conditions(plant, HP1, frames)
+        assert told["source_inlet_temp_degc"].iloc[0] == asked
 
 
 def test_cdu_heat_is_it_heat_and_a_station_s_is_not():

@@ -143,6 +143,9 @@ def full_load_conditions(
         ("sink", sink_nominal, returned),
     ):
         inlet, flow = columns[f"{side}_inlet_temp_degc"], flow_of(columns, side)
+        if side == "source":
+            # Mixed on its way: what the machine could do is asked unmixed.
+            inlet = np.where(inlet < offered - RULES.mixed_k, offered, inlet)
         alive = runs | (flow > 0.3 * nominal)
         instead = np.where(np.isfinite(other), other, inlet)
         conditions[f"{side}_inlet_temp_degc"] = np.where(
@@ -219,8 +222,8 @@ def site_temps(
     for rejector in plant.rejectors:
         inlet = Columns(frames.get(rejector.id), times)["rejector_inlet_temp_degc"]
         offered = np.fmax(offered, inlet)
-    if not np.isfinite(offered).any():
-        for exchanger in plant.exchangers:
+    for exchanger in plant.exchangers:
+        if not exchanger.station:
             outlet = Columns(frames.get(exchanger.id), times)["cold_outlet_temp_degc"]
             offered = np.fmax(offered, outlet)
     returned = np.full(len(times), np.nan)

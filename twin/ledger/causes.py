@@ -52,6 +52,13 @@ def evidence_of(
         if coldest is not None
         else np.zeros(len(running), bool)
     )
+    slow = _slow(state, rules)
+    # Warm heat that arrives mixed takes capacity, of a machine that is flat out.
+    evidence[Cause.SOURCE_COLD] |= (
+        (running >= rules.full_running)
+        & ~slow
+        & (source_in < state.offered - rules.mixed_k)
+    )
     wet = runs | (sink_flow > 0.3 * sink_nominal)
     # A machine locked out by its return stands without flow: what it last felt
     # counts for half a day, then what the consumer sends back.
@@ -65,7 +72,10 @@ def evidence_of(
     hottest = machine.sink_outlet_max_degc
     if hottest is not None:
         evidence[Cause.SINK_HOT] |= (back > hottest - rules.lift_margin_k) | (
-            runs & (sink_out > hottest - 0.5)
+            # Little liquid gets hot whatever returns: that is hydraulics.
+            runs
+            & (sink_out > hottest - 0.5)
+            & ~(sink_flow < rules.starved_flow * sink_nominal)
         )
 
     starved = np.zeros(len(running), bool)
@@ -92,17 +102,21 @@ def evidence_of(
         )
         # A pump that draws power and moves nothing: a shut valve, an air lock.
         starved |= ~runs & (pump > 100.0) & (flow < 0.1 * nominal)
+    # At its set point, and still short of the demand with less liquid than it was
+    # built for: only more liquid could carry more. Were it the compressor that is
+    # held back, the outlet would fall short.
+    starved |= (
+        runs
+        & (running >= rules.full_running)
+        & (sink_flow < rules.short_flow * sink_nominal)
+        & (sink_out > goal - 1.0)
+        & slow
+    )
     evidence[Cause.HYDRAULICS] = starved
 
     # Standing though nothing forbids it is the controller's doing, but only
     # where somebody measures that nothing forbids it.
     idle = (running < rules.full_running) & (available >= 0.5)
-    if columns.has("compressor_speed_hz") and plate.speed_hz is not None:
-        slow = columns["compressor_speed_hz"] < rules.full_speed * plate.speed_hz
-    else:
-        full = state.capacity / state.cop
-        slow = columns["compressor_power_w"] < rules.full_power * full
-    slow = slow & (running >= rules.full_running)
     low = columns["sink_setpoint_degc"] < state.needed - 1.0
     evidence[Cause.CONTROL] = idle | slow | low
     if told is not None:
@@ -117,6 +131,18 @@ def evidence_of(
         if cause is not Cause.CONTROL:
             proved |= flags
     return evidence, proved
+
+
+def _slow(state: State, rules: Rules) -> Flags:
+    """Tell where a running machine is not flat out."""
+    rated = state.machine.nameplate.speed_hz
+    if state.columns.has("compressor_speed_hz") and rated is not None:
+        slow = state.columns["compressor_speed_hz"] < rules.full_speed * rated
+    else:
+        full = state.capacity / state.cop
+        slow = state.columns["compressor_power_w"] < rules.full_power * full
+    told: Flags = slow & (state.running >= rules.full_running)
+    return told
 
 
 def blame(state: State, missed: Array, rules: Rules) -> dict[Cause, Array]:

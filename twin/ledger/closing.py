@@ -149,7 +149,7 @@ def account(
     )
     counted = thrown > np.maximum(2.0 * doubt, rules.least_share * size)
     wants = [
-        Want(machines, consumers, states, demands, n, rules.least_shortage)
+        Want(machines, consumers, states, demands, n, rules, frozenset(headroom or ()))
         for machines, consumers in groups
     ]
 

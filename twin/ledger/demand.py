@@ -15,7 +15,10 @@ from twin.plant import Consumer, Machine, Plant
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from twin.ledger.thresholds import Rules
+
     Array = NDArray[np.float64]
+    Flags = NDArray[np.bool_]
 
 
 def groups_of(plant: Plant) -> list[tuple[list[Machine], list[Consumer]]]:
@@ -56,7 +59,8 @@ class Want:
         states: Mapping[str, State],
         demands: Mapping[str, Array],
         n: int,
-        least: float,
+        rules: Rules,
+        stores: frozenset[str] = frozenset(),
     ) -> None:
         self.states = [states[machine.id] for machine in machines]
         sink = np.nan_to_num(summed([one.sink for one in self.states], n))
@@ -73,12 +77,19 @@ class Want:
             near += np.where(within, want, 0.0)
         self.known = known
         self.open_demand = np.where(known, np.maximum(total - sink, 0.0), np.inf)
-        short = total - sink > least * np.maximum(sink, 0.0)
+        short = total - sink > rules.least_shortage * np.maximum(sink, 0.0)
         self.open_demand = np.where(short | ~known, self.open_demand, 0.0)
         near_left = np.where(known & short, np.maximum(near - sink, 0.0), 0.0)
         all_left = np.where(known, self.open_demand, 0.0)
 
-        spare = {one.machine.id: one.spare for one in self.states}
+        # A store is charged at full load for a while, however little is wanted.
+        wanted = total
+        if any(one.id in stores for one in consumers):
+            wanted = np.full(n, np.inf)
+        spare = {
+            one.machine.id: np.where(_too_little(one, wanted, rules), 0.0, one.spare)
+            for one in self.states
+        }
         inside = {
             one.machine.id: np.where(one.in_reach, spare[one.machine.id], 0.0)
             for one in self.states
@@ -89,7 +100,12 @@ class Want:
         }
         sure = split(proved, near_left)
         rest = np.maximum(near_left - summed(list(sure.values()), n), 0.0)
-        unsure = {name: inside[name] - proved[name] for name in inside}
+        warming = np.zeros(n, bool)
+        for state in self.states:
+            warming |= state.starting
+        unsure = {
+            name: np.where(warming, 0.0, inside[name] - proved[name]) for name in inside
+        }
         more = split(unsure, rest)
         self._wish: dict[str, dict[str, Array]] = {
             "taken": {name: sure[name] + more[name] for name in inside}
@@ -98,6 +114,7 @@ class Want:
         outside = {
             name: spare[name] - part for name, part in self._wish["taken"].items()
         }
+        outside = {name: np.where(warming, 0.0, part) for name, part in outside.items()}
         self._wish["beyond_reach"] = split(outside, np.maximum(all_left - first, 0.0))
         second = summed(list(self._wish["beyond_reach"].values()), n)
 
@@ -131,6 +148,16 @@ class Want:
             )
             for one in self.states
         }
+
+
+def _too_little(state: State, wanted: Array, rules: Rules) -> Flags:
+    """Tell where a standing machine could not have run: less is wanted than its least.
+
+    Nobody's fault, and no more of the same: a smaller machine, or a store.
+    """
+    least = rules.least_load * state.machine.nameplate.sink_heat_w
+    told: Flags = (state.running == 0.0) & (wanted < least)
+    return told
 
 
 def share_potential(states: Sequence[State]) -> None:

@@ -52,6 +52,18 @@ class State:
         return np.where(np.isfinite(self.cop), 1.0 - 1.0 / self.cop, np.nan)
 
     @property
+    def starting(self) -> Flags:
+        """Intervals in which it has just started, and first warms itself.
+
+        Every machine loses that heat, the healthy one too. One that starts more
+        than once in three hours has no such excuse.
+        """
+        ran = pd.Series(self.running, index=self.columns.frame.index)
+        begun = (ran > 0.0) & (ran.shift(1) == 0.0)
+        often = begun.astype(float).rolling("3h").sum() > 1.5
+        return np.asarray(begun & ~often)
+
+    @property
     def spare(self) -> Array:
         """Reference capacity not in use; an unknown one is none; in W."""
         return np.nan_to_num(np.maximum(self.capacity - self.sink, 0.0))

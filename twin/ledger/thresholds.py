@@ -30,6 +30,14 @@ class Rules:
         nominal flow and above the other of its nominal spread. [1]
     lift_margin_k
         How near the sink return may come to the highest sink outlet. [K]
+    short_flow
+        Below this share of its nominal sink flow a machine whose outlet is at its
+        goal is held back by its liquid. [1]
+    mixed_k
+        A source this much colder than the heat on offer arrives mixed. [K]
+    least_load
+        No machine starts for less than this share of its nameplate's heat: a
+        screw turns down to a quarter or a third, and starts with a margin. [1]
     """
 
     least_share: float = 0.02
@@ -43,6 +51,9 @@ class Rules:
     starved_flow: float = 0.6
     starved_spread: float = 1.3
     lift_margin_k: float = 2.0
+    short_flow: float = 0.9
+    mixed_k: float = 3.0
+    least_load: float = 0.4
 
 
 RULES = Rules()

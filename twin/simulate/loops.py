@@ -47,6 +47,7 @@ class Orders:
     """What one machine is told to do, and the liquids it gets."""
 
     on: Flags
+    waits: Flags  # for a warmer source, with its source pump running
     available: Flags
     override: Flags
     setpoint_degc: Array
@@ -185,6 +186,7 @@ def loops(scenario: Scenario, conditions: Boundary, builds: dict[str, Build]) ->
     }
 
     free: list[Flags] = []
+    waits: dict[str, Flags] = {}
     available: dict[str, Flags] = {}
     override: dict[str, Flags] = {}
     sink_in: dict[str, Array] = {}
@@ -212,6 +214,9 @@ def loops(scenario: Scenario, conditions: Boundary, builds: dict[str, Build]) ->
         free.append(
             available[u] & ~override[u] & ~locked & reach & (warm >= SOURCE_LOW_DEGC)
         )
+        # a lock that a cold source sets must feel the source to let go
+        cold = warm < SOURCE_LOW_DEGC
+        waits[u] = available[u] & ~override[u] & ~locked & reach & cold
 
     wanted = np.minimum(conditions.demand_w, _enough(builds, conditions, supply))
     every = max(1, round(_DECIDE_S / step_s))
@@ -261,8 +266,8 @@ def loops(scenario: Scenario, conditions: Boundary, builds: dict[str, Build]) ->
         source_in = back - scenario.size(times, FaultKind.SOURCE_COLD, u)
         source_kg_s = rated_source[u] * strained(scenario, times, u, "source")[1]
         orders[u] = Orders(
-            runs, available[u], override[u], goal[u],
-            source_kg_s * runs, sink_kg_s * runs,
+            runs, waits[u] & ~runs, available[u], override[u], goal[u],
+            source_kg_s * (runs | waits[u]), sink_kg_s * runs,
             Duty(source_in, sink_in[u], source_kg_s * cp, sink_kg_s * sink_cp, heat),
         )  # fmt: skip
     return Loops(supply, back, flow, capacity, orders)

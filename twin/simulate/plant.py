@@ -287,9 +287,15 @@ def _heat_pump(
     def liquid(value: Array, lag_s: float) -> Array:
         return _lagged(value, on, ROOM_DEGC, lag_s, _REST_LAG_S["liquid"], step_s)
 
-    source_in = liquid(duty.source_inlet_degc, 1.0)
+    wet = on | orders.waits
+    source_in = _lagged(
+        duty.source_inlet_degc, wet, ROOM_DEGC, 1.0, _REST_LAG_S["liquid"], step_s
+    )
     sink_in = liquid(duty.sink_inlet_degc, 1.0)
-    source_out = liquid(made["source_outlet_temp_degc"], _LIQUID_LAG_S["source"])
+    source_out = _lagged(
+        np.where(orders.waits, duty.source_inlet_degc, made["source_outlet_temp_degc"]),
+        wet, ROOM_DEGC, _LIQUID_LAG_S["source"], _REST_LAG_S["liquid"], step_s,
+    )  # fmt: skip
     sink_out = liquid(made["sink_outlet_temp_degc"], _LIQUID_LAG_S["sink"])
     source_heat = np.where(on, duty.source_capacity_w_k * (source_in - source_out), 0.0)
     sink_heat = np.where(on, duty.sink_capacity_w_k * (sink_out - sink_in), 0.0)

@@ -101,10 +101,14 @@ def test_a_person_reads_what_is_free_fixed_and_known_together(state: Path) -> No
 
 
 def test_a_program_reads_the_same(state: Path) -> None:
-    """One JSON object, with its digest."""
-    done = hptwin(state, "models", "show", "hp1", "reference", "--json")
+    """One JSON object, with its digest; a drawing goes into a file beside it."""
+    file = state / "model.html"
+    words = ("models", "show", "hp1", "reference", "--json", "--plot", str(file))
+    done = hptwin(state, *words)
     told = json.loads(done.stdout)
 
+    assert "condenser_ua_w_k" in file.read_text()
+    assert "data:image/svg+xml;base64," in file.read_text()
     assert told["provenance"]["windows"] == 1000
     assert told["known"]["free"]["condenser_ua_w_k"]["informed"] == 0.02
     assert len(told["sha256"]) == 64

@@ -56,7 +56,7 @@ DEGRADATIONS: Mapping[str, tuple[str, float]] = MappingProxyType(
 )
 # From the liquid side alone a fouled exchanger looks like low charge or a worn
 # compressor: no alarm could name it, so it is not tracked. Asked for by name, its
-# size is given, in an interval some three times as wide as with pressures.
+# size is given, in an interval three to four times as wide as with pressures.
 _NEEDS: Mapping[str, str] = MappingProxyType(
     {
         "evaporator": "suction_pressure_pa",

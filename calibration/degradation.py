@@ -83,8 +83,8 @@ _WHOLE: Mapping[str, tuple[str, str]] = {
 _MISSED: Mapping[str, float] = MappingProxyType(
     {
         "source_outlet_temp_degc": 0.012,
-        "sink_outlet_temp_degc": 0.012,
-        "compressor_power_w": 0.0005,
+        "sink_outlet_temp_degc": 0.018,
+        "compressor_power_w": 0.0002,
         "suction_pressure_pa": 0.0004,
         "compressor_discharge_pressure_pa": 0.0004,
         "suction_temp_degc": 0.05,

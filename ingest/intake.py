@@ -112,6 +112,9 @@ class Intake:
         How many messages are decoded and written at once.
     asking : bool
         Whether somebody publishes what :meth:`rebirths` asks for.
+    beat : callable
+        Called with the name of a thread each time that its loop comes round,
+        while it tries again too: ``intake-archive`` and ``intake-journal``.
     """
 
     def __init__(
@@ -123,8 +126,10 @@ class Intake:
         *,
         batch: int = 5000,
         asking: bool = False,
+        beat: Callable[[str], object] = lambda thread: None,
     ) -> None:
         self._asking = asking
+        self._beat = beat
         self._sources = tuple(sources)
         self._counters = [(s.unit, s.point) for s in sources if s.counter]
         self._archive = archive
@@ -310,6 +315,7 @@ class Intake:
         if subscriber is None:
             return
         while not self._stopping.is_set():
+            self._beat("intake-journal")
             deliveries = subscriber.take(timeout=0.25)
             if not deliveries:
                 continue
@@ -322,6 +328,7 @@ class Intake:
                     # Not acknowledged, so the broker keeps them; the network
                     # thread goes on answering its pings.
                     self._journal_problem = _said(str(error), self._journal_problem)
+                    self._beat("intake-journal")
                     if self._stopping.wait(wait):
                         return
                     wait = min(2 * wait, _LONGEST_WAIT_S)
@@ -342,6 +349,7 @@ class Intake:
         position = journal.position()
         self._warm(position)
         while not self._stopping.is_set():
+            self._beat("intake-archive")
             self._arrived.clear()
             batch = journal.read(position, messages=self._batch)
             if batch is None:
@@ -393,6 +401,7 @@ class Intake:
                 refused = self._archive.write(readings)
             except (ArchiveUnavailableError, ArchiveError) as error:
                 self._archive_problem = _said(str(error), self._archive_problem)
+                self._beat("intake-archive")
                 if self._stopping.wait(wait):
                     return None
                 wait = min(2 * wait, _LONGEST_WAIT_S)

@@ -239,10 +239,16 @@ def run(config: ConfigFile = DEFAULT_CONFIG) -> None:
 
     from twin.service.log import to_stderr
     from twin.service.run import Service
+    from twin.service.watchdog import Supervisor
 
     to_stderr()
     wired = load_config(config)
-    service = Service(wired)
+    service, supervisor = Service(wired), Supervisor.of(os.environ)
+
+    def end() -> None:
+        supervisor.stopping()
+        service.stop()
+
     try:
         service.start()
     except OSError as error:
@@ -250,7 +256,9 @@ def run(config: ConfigFile = DEFAULT_CONFIG) -> None:
         stop(UNREACHABLE, f"hptwin run: {error}")
     signal.signal(signal.SIGTERM, lambda *_: service.end())
     note(f"page {service.page.url}; Ctrl-C ends")
-    with service_until_done(service.stop):
+    supervisor.ready()
+    supervisor.watch(service.deaths, service.problems)
+    with service_until_done(end):
         service.wait()
 
 

@@ -18,6 +18,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from prometheus_client import ProcessCollector
+
 from calibration.registry import Registry, RegistryError
 from ingest.archive import open_archive
 from ingest.archive.table import moment, ms
@@ -37,11 +39,14 @@ from twin.service.notify import Notifier, Route
 from twin.service.replay import between, midnight, period, units_of
 from twin.service.results import Live, Results, ResultsError, ResultsView
 from twin.service.state import AuditEntry, State
+from twin.service.vitals import Jobs, Vitals
+from twin.service.watchdog import Rounds
 from twin.service.web.app import Server, create_app
 
 if TYPE_CHECKING:
     import pandas as pd
     from apscheduler.schedulers.background import BackgroundScheduler
+    from prometheus_client import CollectorRegistry
 
     from ingest.archive import Archive
 
@@ -56,6 +61,20 @@ _CLOCK_OFF_S = 30.0
 _BEHIND = 5000
 _TELL_EVERY_S = 2.0
 _LOOK_BACK = timedelta(days=35)
+# How long a loop may take to come round before it counts as dead. Judging says
+# so with every day, in which every machine may be recalibrated; delivering may
+# wait for a time-out of each message; a write waits for the database's. The
+# clock's guard waits for all of them when it sets the jobs anew. [s]
+_LONGEST_S = {
+    "judge": 1800.0,
+    "deliver": 900.0,
+    "show": 120.0,
+    "ask": 120.0,
+    "intake-archive": 300.0,
+    "intake-journal": 300.0,
+    "page": 60.0,
+    "clock": 2000.0,
+}
 
 
 def utc_now() -> datetime:
@@ -128,6 +147,7 @@ class Service:
         self._stop = threading.Event()
         self._problem = self._doubt = ""
         self._told = time.monotonic()
+        self.jobs, self.rounds = Jobs(), Rounds()
         config.state_dir.mkdir(parents=True, exist_ok=True)
         self._results_dir = config.state_dir / "results"
         self._scheduler: BackgroundScheduler | None = None
@@ -162,6 +182,7 @@ class Service:
             self.journal,
             Subscriber(config.mqtt, topics),
             asking=config.rebirth,
+            beat=self.rounds.beat,
         )
         if config.rebirth:
             identity = f"{config.mqtt.client_id}-rebirths"
@@ -191,13 +212,17 @@ class Service:
             clock=self._clock,
             timezone=self.plant.timezone,
             stale_after=self._silence,
-            registry=telemetry.registry(self.intake, lambda: ms(utc_now())),
+            registry=self._metrics(),
         )
-        self.page = Server(app, config.web.host, config.web.port)
+        self.page = Server(
+            app, config.web.host, config.web.port, lambda: self.rounds.beat("page")
+        )
         self.page.start()
         stack.callback(self.page.close)
         self.intake.start()
         stack.callback(self.intake.stop)
+        for loop in ("page", "intake-archive", "intake-journal"):
+            self.rounds.expect(loop, _LONGEST_S[loop])
         self._schedule()
         stack.callback(self._unschedule)
 
@@ -220,18 +245,44 @@ class Service:
     def wait(self) -> None:
         """Stay until stopped, and mind the clock."""
         wall, steady = time.time(), time.monotonic()
+        self.rounds.expect("clock", _LONGEST_S["clock"])
         while not self._stop.wait(1.0):
+            self.rounds.beat("clock")
             step = (time.time() - wall) - (time.monotonic() - steady)
             wall, steady = time.time(), time.monotonic()
             if abs(step) > _CLOCK_STEP_S:
                 # apscheduler stops firing when the clock goes back.
                 _log.warning("the clock stepped by %.0f s; jobs are set anew", step)
+                self.jobs.clock_steps += 1
                 self._unschedule()
                 self._schedule()
                 if step < 0:
                     self.alarms.rewind(self._clock(), "clock guard")
 
+    def _metrics(self) -> CollectorRegistry:
+        config = self.config
+        folders = {"state": config.state_dir}
+        if config.archive.kind == "parquet":
+            folders["archive"] = config.archive.path
+        found = telemetry.registry(self.intake, lambda: ms(utc_now()))
+        found.register(
+            Vitals(
+                sources=config.sources,
+                live=self.live,
+                view=self.view,
+                jobs=self.jobs,
+                rounds=self.rounds,
+                folders=folders,
+                journal=self.journal.path,
+                now=self._clock,
+                stale_after=self._silence,
+            )
+        )
+        ProcessCollector(registry=found)
+        return found
+
     def _schedule(self) -> None:
+        from apscheduler.events import EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED
         from apscheduler.executors.pool import ThreadPoolExecutor
         from apscheduler.schedulers.background import BackgroundScheduler
 
@@ -257,6 +308,11 @@ class Service:
                 next_run_time=datetime.now(UTC),
                 id=job.__name__,
             )
+            self.rounds.expect(job.__name__, seconds + _LONGEST_S[job.__name__])
+        scheduler.add_listener(
+            lambda event: self.jobs.misses.update([event.job_id]),
+            EVENT_JOB_MISSED | EVENT_JOB_MAX_INSTANCES,
+        )
         scheduler.start()
         self._scheduler = scheduler
 
@@ -269,15 +325,21 @@ class Service:
         def run() -> None:
             if self._stop.is_set():
                 return
+            name = job.__name__
+            self.rounds.beat(name)
             try:
                 job()
             except Exception as error:  # noqa: BLE001
                 # Whatever it was, the next round must come; the page says so.
-                _log.exception("%s failed and will be tried again", job.__name__)
-                self._problem = f"{job.__name__}: {type(error).__name__}: {error}"
+                _log.exception("%s failed and will be tried again", name)
+                self._problem = f"{name}: {type(error).__name__}: {error}"
+                self.jobs.runs[name, "failed"] += 1
             else:
-                if self._problem.startswith(job.__name__):
+                if self._problem.startswith(name):
                     self._problem = ""
+                self.jobs.runs[name, "done"] += 1
+                self.jobs.succeeded[name] = time.time()
+            self.rounds.beat(name)
 
         return run
 
@@ -328,8 +390,9 @@ class Service:
 
     def deaths(self) -> list[str]:
         """Return why a supervisor should restart the service; mostly nothing."""
-        alive = self._scheduler is not None and self._scheduler.running
-        return [] if alive or self._stop.is_set() else ["the scheduler has ended"]
+        if self._stop.is_set():
+            return []
+        return self.rounds.overdue()
 
     # --- jobs ----------------------------------------------------------------
 
@@ -420,10 +483,12 @@ class Service:
         day = until - keep
         while day < until:
             day += DAY
+            self.rounds.beat("judge")
             self.assessor.warm(day, self._frames(day - DAY, day))
         self.assessor.resume(before, until)
 
     def _judge_day(self, stop: datetime, last: bool) -> None:
+        self.rounds.beat("judge")
         self.intake.settle()
         self.assessor.day(stop, self._frames(stop - DAY, stop))
         self.alarms.step(self.assessor.findings, stop, judged=self.assessor.judged)

@@ -1202,6 +1202,8 @@ class Server:
         What :func:`create_app` made.
     host, port : str, int
         Where; port 0 takes a free one. The address must be a loopback one.
+    beat : callable
+        Called every other second, as long as the page's loop goes round.
 
     Raises
     ------
@@ -1216,8 +1218,17 @@ class Server:
     ...     print(server.url)
     """
 
-    def __init__(self, app: FastAPI, host: str = "127.0.0.1", port: int = 8080) -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        host: str = "127.0.0.1",
+        port: int = 8080,
+        beat: Callable[[], object] = lambda: None,
+    ) -> None:
         import uvicorn
+
+        async def go_round() -> None:
+            beat()
 
         if not _is_loopback(host):
             raise PublicAddressError(
@@ -1238,6 +1249,8 @@ class Server:
                 lifespan="off",
                 timeout_graceful_shutdown=3,
                 limit_concurrency=500,
+                callback_notify=go_round,
+                timeout_notify=1,
             )
         )
         self._thread = threading.Thread(

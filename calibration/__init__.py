@@ -4,7 +4,7 @@ Knows the plant and its physics (``twin``), not where telemetry comes from. All
 of it is functions from data to data; what lasts (models, daily health) is
 handed in and out. Per unit, in the order of event time::
 
-    from calibration import commissioning, fit, gates, health, steady
+    from calibration import commissioning, findings, fit, gates, health, steady
     from calibration.model import Model, expect
     from calibration.registry import Registry, Role
 
@@ -38,7 +38,7 @@ handed in and out. Per unit, in the order of event time::
         accepted=verdict.accepted, reason=verdict.reason,
     )
     # Every day, after the above; `week` are the last seven days' windows.
-    found = health.findings(
+    found = findings.findings(
         history, reference, machine, week, now=now, prices=prices, log=log
     )
     # For any windows: expect(windows, reference), expect(windows, current)

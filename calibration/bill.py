@@ -13,8 +13,8 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
+from calibration.findings import PARAMETER_OF, Prices
 from calibration.fit import degraded
-from calibration.health import PARAMETER_OF, Prices
 from calibration.model import Model, conditions
 from twin import attribution
 from twin.finding import ON_THE_BILL, Finding, FindingKind, Refusal
@@ -38,7 +38,7 @@ def cop_findings(
     Parameters
     ----------
     found : sequence of Finding
-        What :func:`calibration.health.findings` says of one machine.
+        What :func:`calibration.findings.findings` says of one machine.
     reference : Model
         Its reference.
     week : DataFrame

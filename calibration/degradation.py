@@ -38,11 +38,14 @@ from twin.plant import Machine
 Matrix = NDArray[np.float64]
 
 _UNTRUSTED = 50.0  # times its usual drift
+_OFFSET_ROWS = 300
 _REACH = 1.2  # of the logarithm of a ratio
+_REACH_OF_SUBCOOLING = 3.0  # a machine can lose nearly all of it
 # What physics misses follows load and weather for hours, also where noise hides it
 # from the correlation of neighbours; without this, many windows of one small error
 # of structure buy a drift of several sigma that explains half a fault.
-_MEMORY_S = 3.0 * 3600.0
+MEMORY_S = 3.0 * 3600.0
+"""How long what physics misses resembles itself. [s]"""
 
 # the logarithm of its ratio to the reference.
 DEGRADATIONS: Mapping[str, tuple[str, float]] = MappingProxyType(
@@ -53,6 +56,11 @@ DEGRADATIONS: Mapping[str, tuple[str, float]] = MappingProxyType(
         "volumetric": ("swept_flow_m3_s", 0.15),
         "subcooling": ("subcooling_k", 0.5),
     }
+)
+# What a diagnosis may move besides: it follows load and season of itself, so that
+# no day's value of it would mean anything.
+_MOVED: Mapping[str, tuple[str, float]] = MappingProxyType(
+    {**DEGRADATIONS, "superheat": ("superheat_k", 0.3)}
 )
 # From the liquid side alone a fouled exchanger looks like low charge or a worn
 # compressor: no alarm could name it, so it is not tracked. Asked for by name, its
@@ -104,7 +112,7 @@ def _degraded(pump: HeatPump, names: Sequence[str], x: Matrix) -> HeatPump:
     p = pump.parameters
     changes = {}
     for name, step in zip(names, x, strict=True):
-        parameter, ratio = DEGRADATIONS[name][0], float(np.exp(step))
+        parameter, ratio = _MOVED[name][0], float(np.exp(step))
         old = float(getattr(p, parameter))
         if name in ("evaporator", "condenser"):
             # 1/UA = 1/UA0 + Rf at rated flows, so Rf = (1/ratio - 1)/UA0; a
@@ -144,21 +152,38 @@ def _slope(pump: HeatPump, names: Sequence[str], x: Matrix) -> Matrix:
         if name in ("evaporator", "condenser"):
             by.append(-1.0 / ratio / float(getattr(p, f"{name}_ua_w_k")))
         else:
-            by.append(float(getattr(p, DEGRADATIONS[name][0])) * ratio)
+            by.append(float(getattr(p, _MOVED[name][0])) * ratio)
     return np.array(by)
 
 
-def _coordinates(pump: HeatPump, names: Sequence[str]) -> Coordinates:
+def coordinates(pump: HeatPump, names: Sequence[str]) -> Coordinates:
+    """Return degradations as what a fit may move: logarithms of their ratios.
+
+    Parameters
+    ----------
+    pump : HeatPump
+        The reference, at the origin.
+    names : sequence of str
+        Of :data:`DEGRADATIONS`, or ``superheat``.
+
+    Returns
+    -------
+    Coordinates
+        One for each name, in their order.
+    """
     return Coordinates(
-        names=tuple(DEGRADATIONS[name][0] for name in names),
-        prior=np.array([DEGRADATIONS[name][1] for name in names]),
-        reach=np.full(len(names), _REACH),
+        names=tuple(_MOVED[name][0] for name in names),
+        prior=np.array([_MOVED[name][1] for name in names]),
+        reach=np.array(
+            [_REACH_OF_SUBCOOLING if n == "subcooling" else _REACH for n in names]
+        ),
         build=lambda x: _degraded(pump, names, x),
         slope=lambda x: _slope(pump, names, x),
     )
 
 
-def _problem(windows: pd.DataFrame, model: Model) -> Problem:
+def problem_of(windows: pd.DataFrame, model: Model) -> Problem:
+    """Return the residuals of some windows against a model, by its own scatter."""
     noise = {name: OUTPUTS[name].noise for name in model.outputs}
     sigma = {
         name: float(np.hypot(noise[name], model.scatter.get(name, noise[name])))
@@ -195,7 +220,7 @@ def indicator_key(component: str, indicator: str) -> str:
 
 
 def drifts_since_baseline(
-    model: Model, machine: Machine, frame: pd.DataFrame
+    model: Model, machine: Machine, frame: pd.DataFrame, wandered: float = 1.0
 ) -> dict[str, float]:
     """Return how far each quantity may have moved without any fault.
 
@@ -207,6 +232,8 @@ def drifts_since_baseline(
         Its instruments.
     frame : DataFrame
         Windows, for the levels that relative uncertainties refer to.
+    wandered : float
+        How much of their drift the instruments have had time for. [1]
 
     Returns
     -------
@@ -215,6 +242,7 @@ def drifts_since_baseline(
         daily scatter; relative for powers, heats, flows and pressures. [K or 1]
     """
     drifts = instruments.drifts(machine, frame, model.given)
+    drifts = {name: wandered * drift for name, drift in drifts.items()}
     for law in model.flows:
         drifts[f"{law.side}_flow_kg_s"] = max(law.scatter, 0.02)
     for name in model.outputs:
@@ -276,6 +304,30 @@ def away(asked: pd.DataFrame, model: Model) -> Matrix:
     return np.stack(columns, axis=-1)
 
 
+def misses(problem: Problem, model: Model) -> Matrix:
+    """Return how far physics may miss away from where the reference ran.
+
+    Parameters
+    ----------
+    problem : Problem
+        The windows.
+    model : Model
+        The reference.
+
+    Returns
+    -------
+    ndarray
+        Rows x outputs x states: what one standard deviation of each state does;
+        each output may miss with each condition's square, independently.
+    """
+    bend = 0.5 * away(problem.asked, model) ** 2
+    count = bend.shape[1]
+    missed = np.zeros((*problem.y.shape, len(problem.outputs) * count))
+    for k, name in enumerate(problem.outputs):
+        missed[:, k, k * count : (k + 1) * count] = _MISSED[name] * bend
+    return missed
+
+
 def _misleading(
     problem: Problem,
     model: Model,
@@ -294,14 +346,8 @@ def _misleading(
     slopes = problem.jacobian(moves.build(at.x), moves.names) * moves.slope(at.x)
     both = problem.whitened(np.concatenate([slopes, drifting.effects], axis=-1))
     gain = (at.covariance @ both.T)[:count] / alike
-    bend = 0.5 * away(problem.asked, model) ** 2
-    total = np.zeros((count, count))
-    for k, name in enumerate(problem.outputs):
-        missed = np.zeros((*problem.y.shape, bend.shape[1]))
-        missed[:, k, :] = _MISSED[name] * bend
-        moved = gain @ problem.whitened(missed)
-        total += moved @ moved.T
-    return np.asarray(total)
+    moved = gain @ problem.whitened(misses(problem, model))
+    return np.asarray(moved @ moved.T)
 
 
 def with_tracked(model: Model, machine: Machine, used: pd.DataFrame) -> Model:
@@ -322,7 +368,7 @@ def with_tracked(model: Model, machine: Machine, used: pd.DataFrame) -> Model:
         The same with ``tracked``, and in ``fixed`` why the others are not.
     """
     pump = heat_pump(model)
-    problem = _problem(thin(used, 60), model)
+    problem = problem_of(thin(used, 60), model)
     problem.hold(pump)
     names = [
         name
@@ -333,7 +379,7 @@ def with_tracked(model: Model, machine: Machine, used: pd.DataFrame) -> Model:
     ]
     drifting = problem.drifting(pump, drifts_since_baseline(model, machine, used))
     kept, dropped = identify(
-        problem, pump, _coordinates(pump, names), IDENTIFIABLE, drifting
+        problem, pump, coordinates(pump, names), IDENTIFIABLE, drifting
     )
     fixed = dict(model.fixed)
     for name, point in _NEEDS.items():
@@ -345,8 +391,35 @@ def with_tracked(model: Model, machine: Machine, used: pd.DataFrame) -> Model:
             f" {ratio:.0%} of the prior"
         )
     return model.with_(
-        tracked=tuple(names[k] for k in kept), fixed=fixed, usual=usual(model, used)
+        tracked=tuple(names[k] for k in kept),
+        fixed=fixed,
+        usual=usual(model, used),
+        offsets=offsets(model, used),
     )
+
+
+def offsets(model: Model, windows: pd.DataFrame) -> dict[str, float]:
+    """Return by how much each output misses the physics in some windows.
+
+    Parameters
+    ----------
+    model : Model
+        The reference.
+    windows : DataFrame
+        Windows that it was fitted to.
+
+    Returns
+    -------
+    dict
+        Median by output; of logarithms for powers and pressures. [K or 1]
+    """
+    problem = problem_of(thin(windows, _OFFSET_ROWS), model)
+    rest = problem.y - problem.predict(heat_pump(model))
+    return {
+        name: float(np.nanmedian(rest[:, k]))
+        for k, name in enumerate(problem.outputs)
+        if np.isfinite(rest[:, k]).any()
+    }
 
 
 def fit_degradation(
@@ -423,7 +496,7 @@ def fit_degradation(
             machine.id,
             points=missing,
         )
-    problem = _problem(used, reference)
+    problem = problem_of(used, reference)
     unsolved = problem.hold(pump)
     if unsolved > 0.5:
         return refuse(
@@ -436,10 +509,10 @@ def fit_degradation(
     if suspect is not None:
         drifts[suspect] *= _UNTRUSTED
     drifting = problem.drifting(pump, drifts)
-    moves = _coordinates(pump, free)
+    moves = coordinates(pump, free)
     alike = max(
         inflation(max(reference.correlation.values(), default=0.0)),
-        _MEMORY_S / float(used["window_s"].median()),
+        MEMORY_S / float(used["window_s"].median()),
     )
     answer = minimise(problem, moves, alike, drifting)
     count = len(free)

@@ -9,9 +9,8 @@ not what changed, nothing is said of the equipment that hangs on it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -21,17 +20,14 @@ from numpy.typing import NDArray
 from calibration.fit import (
     DEGRADATIONS,
     Fit,
-    degraded,
     drifts_since_baseline,
     exchanger_windows,
     fit_degradation,
     indicator_key,
     indicator_of,
 )
-from calibration.forecast import Forecast, forecast, last_cleaning
-from calibration.model import Model, conditions, expect, familiar
-from twin.finding import Finding, FindingKind, Refusal
-from twin.heatpump import HeatPump
+from calibration.forecast import last_cleaning
+from calibration.model import Model, expect, familiar
 from twin.plant import Exchanger, Machine, Maintenance
 from twin.states import derive_exchanger
 
@@ -60,52 +56,17 @@ BALANCE_SHIFT = 0.015
 _TUNE_DAYS = 5
 _DRAWS = 300
 _DAY_ROWS = 72
-_RECENT = 7
-_CHANCE = 0.25  # of the limit
-_DECIDES = 3.0  # of the objective: a likelihood ratio of twenty
-_STALE = timedelta(days=3)
 _STRANGE_K = 6.0
 _STRANGE = 0.25
-_STALE_LYING = timedelta(days=30)
 
-_BALANCE = ("balance", "closure")
+BALANCE = ("balance", "closure")
 _COP = ("machine", "cop_ratio")
 _EXCHANGER = ("exchanger", "conductance_ratio")
-# Least sure loss worth a finding, by indicator: what its interval must exclude.
-_LEAST = {
-    "conductance_ratio": 0.02,
-    "isentropic_ratio": 0.01,
-    "volumetric_ratio": 0.01,
-    "efficiency_ratio": 0.01,
-    "capacity_ratio": 0.01,
-    "subcooling_ratio": 0.20,
-}
-_WHAT = {
-    "conductance_ratio": "conductance",
-    "isentropic_ratio": "isentropic efficiency",
-    "volumetric_ratio": "volumetric efficiency",
-    "efficiency_ratio": "efficiency",
-    "capacity_ratio": "capacity",
-    "subcooling_ratio": "subcooling",
-}
-_ADVICE = {
-    "condenser": "Clean the condenser's liquid side; check its strainer and flow"
-    " first.",
-    "evaporator": "Clean the evaporator's liquid side; check its strainer and flow"
-    " first, and rule out lack of charge.",
-    "exchanger": "Clean the exchanger; check its strainer and flows first.",
-    "compressor": "Have the compressor checked: valves, leakage, oil, drive.",
-    "machine": "Measure suction and discharge pressure to tell heat exchangers from"
-    " compressor, and check both.",
-    "charge": "Check the refrigerant charge and look for a leak.",
-}
-
-
 _Found = dict[tuple[str, str], tuple[float, float, float, int]]
 _Days = dict[pd.Timestamp, _Found]
 
 
-def _day_ends(index: pd.Index) -> pd.DatetimeIndex:
+def day_ends(index: pd.Index) -> pd.DatetimeIndex:
     """Return the end of the day that each right-labelled window belongs to."""
     return pd.DatetimeIndex(index).ceil("D")
 
@@ -125,11 +86,11 @@ def _of_machine(day: pd.DataFrame, model: Model, machine: Machine) -> _Found:
     found[_COP] = _cop_ratio(steady, model, machine)
     if np.isfinite(model.closure):
         error = steady["energy_balance_error"].dropna()
-        found[_BALANCE] = nothing
+        found[BALANCE] = nothing
         if len(error) >= 3:
             shift = float(error.median()) - model.closure
             half = 1.96 * _balance_sigma(steady, model, machine)
-            found[_BALANCE] = (
+            found[BALANCE] = (
                 1.0 + shift,
                 1.0 + shift - half,
                 1.0 + shift + half,
@@ -245,7 +206,7 @@ def _measured(
     windows: pd.DataFrame, model: Model, device: Machine | Exchanger
 ) -> _Days:
     """Value, low, high and windows of each indicator on each day."""
-    ends = _day_ends(windows.index)
+    ends = day_ends(windows.index)
     found: _Days = {}
     for end in ends.unique().sort_values():
         day = windows[ends == end]
@@ -276,7 +237,7 @@ def _judged(
     for end, found in days.items():
         lying = _unbalanced(found, model)
         for (component, indicator), (value, low, high, samples) in found.items():
-            if lying and (component, indicator) != _BALANCE:
+            if lying and (component, indicator) != BALANCE:
                 # While a probe lies, how the equipment does is not known.
                 value = low = high = float("nan")
                 samples = 0
@@ -284,7 +245,7 @@ def _judged(
             tuning = model.tuning.get(key, {})
             centre, scatter = tuning.get("centre", 1.0), tuning.get("scatter", 0.02)
             limit = tuning.get("limit", USUAL_LIMIT)
-            if (component, indicator) == _BALANCE:
+            if (component, indicator) == BALANCE:
                 limit = _balance_limit(model) / scatter
             before = carried.get(key, 0.0)
             cleaned = last_cleaning(log, model.unit, component, end.to_pydatetime())
@@ -294,7 +255,7 @@ def _judged(
             if np.isfinite(value):
                 value, low, high = value / centre, low / centre, high / centre
                 z = (1.0 - value) / scatter
-                if (component, indicator) == _BALANCE:
+                if (component, indicator) == BALANCE:
                     value, low, high = (
                         x * centre - centre + 1.0 for x in (value, low, high)
                     )
@@ -323,13 +284,13 @@ def _judged(
 
 def _balance_limit(model: Model) -> float:
     """Return the shift of the energy balance beyond which a probe lies. [1]."""
-    tuning = model.tuning.get(indicator_key(*_BALANCE), {})
+    tuning = model.tuning.get(indicator_key(*BALANCE), {})
     return max(5.0 * tuning.get("scatter", 0.02), BALANCE_SHIFT)
 
 
 def _unbalanced(found: _Found, model: Model) -> bool:
-    value = found.get(_BALANCE, (float("nan"),))[0]
-    centre = model.tuning.get(indicator_key(*_BALANCE), {}).get("centre", 1.0)
+    value = found.get(BALANCE, (float("nan"),))[0]
+    centre = model.tuning.get(indicator_key(*BALANCE), {}).get("centre", 1.0)
     return abs(value - centre) > _balance_limit(model)
 
 
@@ -442,14 +403,6 @@ def _limit(z: Matrix, seed: int) -> float:
     return float(np.clip(np.quantile(most, 0.9), 6.0, 2.0 * USUAL_LIMIT))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Prices:
-    """What a joule of electricity costs and emits; None is unknown."""
-
-    electricity_eur_j: float | None = None
-    electricity_kg_j: float | None = None
-
-
 def stuck(windows: pd.DataFrame, device: Machine | Exchanger) -> list[str]:
     """Return the measured points that did not move while the device ran.
 
@@ -492,349 +445,3 @@ def _frozen(column: Matrix, seconds: Matrix, least: float) -> bool:
     level = float(np.abs(recent).max())
     # A pump that is off draws nothing.
     return level >= least and float(np.ptp(recent)) <= 1e-9 * max(level, 1.0)
-
-
-def findings(
-    history: pd.DataFrame,
-    model: Model,
-    device: Machine | Exchanger,
-    windows: pd.DataFrame,
-    *,
-    now: datetime,
-    prices: Prices | None = None,
-    log: Iterable[Maintenance] = (),
-    version: str = "",
-) -> list[Finding]:
-    """Say what is wrong with a device, sensors before equipment.
-
-    Parameters
-    ----------
-    history : DataFrame
-        All rows of :func:`daily` so far.
-    model : Model
-        The unit's reference.
-    device : Machine or Exchanger
-        The device as configured.
-    windows : DataFrame
-        The last days' windows (a week is enough): they price the loss.
-    now : datetime
-        The clock of the data. UTC.
-    prices : Prices, optional
-        What electricity costs and emits.
-    log : iterable of Maintenance
-        Cleanings start the forecast anew.
-    version : str
-        The reference's version, for the evidence.
-
-    Returns
-    -------
-    list of Finding
-        What is on at ``now``. A sensor's finding names in its evidence the
-        equipment findings that were held back because of it.
-    """
-    log = tuple(log)
-    mine = history[history["unit"] == model.unit]
-    sensors = _sensors(mine, model, device, windows, now, version)
-    # What was known before the probe began to lie stays known while it does.
-    stale = _STALE_LYING if sensors else _STALE
-    equipment = _equipment(
-        mine, model, device, windows, now, prices or Prices(), log, version, stale
-    )
-    if not sensors:
-        return equipment
-    held = [finding.key for finding in equipment]
-    return [_holding(finding, held) for finding in sensors]
-
-
-def _holding(finding: Finding, held: Sequence[str]) -> Finding:
-    from dataclasses import replace
-
-    evidence = dict(finding.evidence) | {"held_back": list(held)}
-    sentence = finding.sentence
-    if held:
-        sentence += f" Held back because of it: {', '.join(held)}."
-    return replace(finding, evidence=evidence, sentence=sentence)
-
-
-def _series(
-    rows: pd.DataFrame, now: datetime, stale: timedelta = _STALE
-) -> pd.DataFrame | None:
-    told = rows["value"].notna() & (rows["time"] <= pd.Timestamp(now))
-    known = rows[told.to_numpy()]
-    if not known["time"].is_monotonic_increasing:
-        known = known.sort_values("time", kind="stable")
-    if not len(known) or pd.Timestamp(now) - known["time"].iloc[-1] > stale:
-        return None
-    return known
-
-
-def _began(series: pd.DataFrame) -> datetime:
-    """Return when the present run of the CUSUM left what chance does to it."""
-    calm = (series["statistic"] <= _CHANCE * series["limit"]).to_numpy(dtype=bool)
-    first = int(np.flatnonzero(calm)[-1]) + 1 if calm.any() else 0
-    first = min(first, len(series) - 1)
-    began: datetime = (
-        series["time"].iloc[first] - pd.Timedelta(days=1)
-    ).to_pydatetime()
-    return began
-
-
-def _equipment(
-    mine: pd.DataFrame,
-    model: Model,
-    device: Machine | Exchanger,
-    windows: pd.DataFrame,
-    now: datetime,
-    prices: Prices,
-    log: Sequence[Maintenance],
-    version: str,
-    stale: timedelta,
-) -> list[Finding]:
-    found: dict[str, Finding] = {}
-    for (component, indicator), rows in mine.groupby(["component", "indicator"]):
-        if indicator not in _LEAST:
-            continue
-        cleaned = last_cleaning(log, model.unit, str(component), now)
-        if cleaned is not None:
-            rows = rows[rows["time"] > pd.Timestamp(cleaned)]
-        series = _series(rows, now, stale)
-        if series is None or float(series["statistic"].iloc[-1]) <= float(
-            series["limit"].iloc[-1]
-        ):
-            continue
-        last = series[
-            series["time"] > series["time"].iloc[-1] - pd.Timedelta(days=_RECENT)
-        ]
-        began = _began(series)
-        # Days before it began would make it look smaller.
-        last = last[last["time"] > pd.Timestamp(began)]
-        if len(last) < 2:
-            continue
-        value, low, high = (float(last[c].median()) for c in ("value", "low", "high"))
-        if high >= 1.0 - _LEAST[str(indicator)]:
-            continue
-        energy = _extra_energy(str(component), str(indicator), value, model, windows)
-        cost = None
-        if energy is not None and prices.electricity_eur_j is not None:
-            cost = energy * prices.electricity_eur_j
-        emission = None
-        if energy is not None and prices.electricity_kg_j is not None:
-            emission = energy * prices.electricity_kg_j
-        ahead: Forecast | Refusal | None = None
-        fouling = indicator == "conductance_ratio"
-        if fouling:
-            resistance = 1.0 / value - 1.0
-            ahead = forecast(
-                pd.Series(
-                    series["value"].to_numpy(dtype=float),
-                    index=pd.DatetimeIndex(series["time"]),
-                ),
-                since=cleaned,
-                cleaning_cost=device.cleaning_cost_eur,
-                cost_per_resistance=None
-                if cost is None
-                else max(cost, 0.0) / resistance,
-            )
-        clean_by = ahead.clean_by if isinstance(ahead, Forecast) else None
-        what = _WHAT[str(indicator)]
-        sentence = (
-            f"{model.unit}: {component} at {value:.0%} of its {what} as commissioned"
-            f" (95 %: {low:.0%} to {high:.0%}), since {began:%Y-%m-%d}."
-        )
-        if cost is not None:
-            sentence += f" It costs {cost:.2f} EUR a day."
-        if clean_by is not None:
-            sentence += f" Cleaning pays by {clean_by:%Y-%m-%d}."
-        evidence: dict[str, Any] = {
-            "indicator": str(indicator),
-            "statistic": float(series["statistic"].iloc[-1]),
-            "limit": float(series["limit"].iloc[-1]),
-            "days": len(last),
-            "windows": int(last["samples"].sum()),
-            "points": sorted(device.points),
-            "reference": version,
-        }
-        if isinstance(ahead, Forecast):
-            evidence["forecast"] = {
-                "rate_per_day": ahead.rate,
-                "rate_low": ahead.rate_low,
-                "rate_high": ahead.rate_high,
-                "earliest": None
-                if ahead.earliest is None
-                else ahead.earliest.isoformat(),
-                "latest": None if ahead.latest is None else ahead.latest.isoformat(),
-            }
-        elif isinstance(ahead, Refusal):
-            evidence["forecast"] = ahead.sentence
-        finding = Finding(
-            unit=model.unit,
-            kind=FindingKind.FOULING if fouling else FindingKind.COP_DEGRADATION,
-            component=str(component),
-            since=began,
-            seen=series["time"].iloc[-1].to_pydatetime(),
-            size=1.0 - value,
-            low=1.0 - high,
-            high=1.0 - low,
-            sentence=sentence,
-            advice=_ADVICE[str(component)],
-            cost_eur_day=cost,
-            energy_j_day=energy,
-            emission_kg_day=emission,
-            clean_by=clean_by,
-            evidence=evidence,
-        )
-        other = found.get(finding.key)
-        if other is None or (finding.cost_eur_day or 0.0, finding.size) > (
-            other.cost_eur_day or 0.0,
-            other.size,
-        ):
-            found[finding.key] = finding
-    return [found[key] for key in sorted(found)]
-
-
-PARAMETER_OF = {
-    ("condenser", "conductance_ratio"): "condenser",
-    ("evaporator", "conductance_ratio"): "evaporator",
-    ("compressor", "isentropic_ratio"): "isentropic",
-    ("compressor", "volumetric_ratio"): "volumetric",
-    ("machine", "efficiency_ratio"): "isentropic",
-    ("machine", "capacity_ratio"): "volumetric",
-    ("charge", "subcooling_ratio"): "subcooling",
-}
-
-
-def _extra_energy(
-    component: str, indicator: str, value: float, model: Model, windows: pd.DataFrame
-) -> float | None:
-    """Electricity for each day of running so, at equal delivered heat. [J]."""
-    name = PARAMETER_OF.get((component, indicator))
-    pump = model.physics
-    if name is None or not isinstance(pump, HeatPump) or name not in DEGRADATIONS:
-        return None
-    steady = windows[windows["steady"].to_numpy(dtype=bool)]
-    if not len(steady):
-        return None
-    asked = conditions(steady, model)
-    clean = pump.predict(asked, given=model.given)
-    heat = "sink_heat_w"
-    if "sink_heat_w" in steady and steady[heat].notna().mean() > 0.5:
-        asked[heat] = steady[heat]
-    else:
-        asked[heat] = clean[heat]
-    now = degraded(pump, {name: value}).predict(asked, given=heat)
-    then = pump.predict(asked, given=heat)
-    extra = (now["compressor_power_w"] - then["compressor_power_w"]).dropna()
-    if not len(extra):
-        return None
-    days = max(len(_day_ends(windows.index).unique()), 1)
-    runs = windows["compressor_running"].fillna(0.0) * windows["window_s"]
-    return float(extra.mean()) * float(runs.sum()) / days
-
-
-def _sensors(
-    mine: pd.DataFrame,
-    model: Model,
-    device: Machine | Exchanger,
-    windows: pd.DataFrame,
-    now: datetime,
-    version: str,
-) -> list[Finding]:
-    found = []
-    for name in stuck(windows, device):
-        values = windows[name].dropna()
-        same = values[values == values.iloc[-1]]
-        changed = values[values != values.iloc[-1]]
-        since = same.index[0] if not len(changed) else changed.index[-1]
-        found.append(
-            Finding(
-                unit=model.unit,
-                kind=FindingKind.SENSOR,
-                component=name,
-                since=since.to_pydatetime(),
-                seen=windows.index[-1].to_pydatetime(),
-                size=float("nan"),
-                low=float("nan"),
-                high=float("nan"),
-                sentence=f"{model.unit}: {name} has read {values.iloc[-1]:.6g} without"
-                f" moving since {since:%Y-%m-%d %H:%M}, though the unit ran.",
-                advice="Check the probe, its cable and the gateway.",
-                evidence={"value": float(values.iloc[-1]), "reference": version},
-            )
-        )
-    rows = mine[(mine["component"] == _BALANCE[0]) & (mine["indicator"] == _BALANCE[1])]
-    series = _series(rows, now)
-    if series is None or found or not isinstance(device, Machine):
-        return found
-    over = (series["statistic"] > series["limit"]).to_numpy(dtype=bool)
-    if len(over) < 2 or not (over[-1] and over[-3:].sum() >= 2):
-        return found
-    quiet = np.flatnonzero(~over)
-    first = int(quiet[-1]) + 1 if len(quiet) else 0
-    since = (
-        series["time"].iloc[min(first, len(series) - 1)] - pd.Timedelta(days=1)
-    ).to_pydatetime()
-    last = series.iloc[-1]
-    lying = windows[windows.index > pd.Timestamp(since)]
-    suspects = _suspects(lying if len(lying) else windows, model, device)
-    shift = float(last["value"]) - 1.0
-    equal = [name for name, worse in suspects if worse < _DECIDES]
-    # A name that changes from day to day would be a new case every day.
-    component = equal[0] if len(equal) == 1 else "energy_balance"
-    names = " or ".join(equal) if equal else "which, its points do not tell"
-    found.append(
-        Finding(
-            unit=model.unit,
-            kind=FindingKind.SENSOR,
-            component=component,
-            since=since,
-            seen=last["time"].to_pydatetime(),
-            size=abs(shift),
-            low=max(0.0, abs(shift) - (float(last["high"]) - float(last["value"]))),
-            high=abs(shift) + (float(last["high"]) - float(last["value"])),
-            sentence=f"{model.unit}: the energy balance has moved by {shift:+.1%} since"
-            f" {since:%Y-%m-%d}; no fault of the machine does that, an instrument"
-            f" does: {names}.",
-            advice="Compare the suspect against a second instrument at standstill,"
-            " where all liquid temperatures should agree, and its flow meter against"
-            " the pump's curve.",
-            evidence={
-                "closure_shift": shift,
-                "statistic": float(last["statistic"]),
-                "limit": float(last["limit"]),
-                "suspects": [[name, worse] for name, worse in suspects],
-                "reference": version,
-            },
-        )
-    )
-    return found
-
-
-def _suspects(
-    day: pd.DataFrame, model: Model, machine: Machine
-) -> list[tuple[str, float]]:
-    """Return instruments by how well the drift of that one alone explains a day.
-
-    With each, how much worse its explanation is than the best one's, as the
-    difference of the minimised objective.
-    """
-    names = [
-        name
-        for name in drifts_since_baseline(model, machine, day)
-        if name.startswith(("source_", "sink_"))
-        and (name.endswith("_kg_s") or name in machine.points)
-        and name in day
-        and not any(name == f"{law.side}_flow_kg_s" for law in model.flows)
-    ]
-    known = {*conditions(day, model).columns, *model.outputs}
-    explained = []
-    for name in names:
-        if name not in known:
-            continue
-        fit = fit_degradation(day, model, machine, most_rows=_DAY_ROWS, suspect=name)
-        if isinstance(fit, Fit):
-            explained.append((fit.objective, name))
-    if not explained:
-        return []
-    explained.sort()
-    best = explained[0][0]
-    return [(name.replace("_kg_s", "_m3_s"), cost - best) for cost, name in explained]

@@ -127,6 +127,10 @@ class Model:
     usual
         Mean and standard deviation of every condition in the reference; empty in
         models from before it was kept.
+    offsets
+        Median by which each output missed the physics in the reference: what probes
+        were off by when it was learnt; empty in models from before it was kept.
+        [K or, of logarithms, 1]
     tuning
         Detection: centre, scatter and limit by component and indicator.
     closure
@@ -155,6 +159,7 @@ class Model:
     correlation: Mapping[str, float] = field(default_factory=lambda: _EMPTY)
     range: Mapping[str, tuple[float, float]] = field(default_factory=lambda: _EMPTY)
     usual: Mapping[str, tuple[float, float]] = field(default_factory=lambda: _EMPTY)
+    offsets: Mapping[str, float] = field(default_factory=lambda: _EMPTY)
     tuning: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: _EMPTY)
     closure: float = float("nan")
 
@@ -196,6 +201,7 @@ class Model:
             "correlation": dict(self.correlation),
             "range": {k: list(v) for k, v in self.range.items()},
             "usual": {k: list(v) for k, v in self.usual.items()},
+            "offsets": dict(self.offsets),
             "tuning": {k: dict(v) for k, v in self.tuning.items()},
             "closure": self.closure,
         }
@@ -232,6 +238,7 @@ class Model:
         stored.known([data["kind"]], ("heat_pump", "exchanger"), "model.kind")
         stored.known([data["given"]], ("", *GIVEN), "model.given")
         stored.known(data["outputs"], (*OUTPUTS, CONDUCTANCE), "model.outputs")
+        stored.known(data.get("offsets", {}), OUTPUTS, "model.offsets")
         for name in ("tracked", "degradation"):
             stored.known(data[name], TRACKED, f"model.{name}")
         physics: HeatPump | PlateExchanger
@@ -295,6 +302,7 @@ class Model:
                 str(k): (float(v[0]), float(v[1]))
                 for k, v in data.get("usual", {}).items()
             },
+            offsets={str(k): float(v) for k, v in data.get("offsets", {}).items()},
             tuning={
                 str(k): {str(n): float(x) for n, x in v.items()}
                 for k, v in data["tuning"].items()

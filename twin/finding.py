@@ -22,6 +22,7 @@ class FindingKind(StrEnum):
     MISSED_RECOVERY = "missed_recovery"
     SENSOR = "sensor"
     TELEMETRY = "telemetry"
+    UNCERTAIN = "uncertain"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from calibration.bill import cop_findings
-from calibration.health import Prices
+from calibration.findings import Prices
 from calibration.model import Model
 from calibration.registry import Role
 from twin.finding import Finding, FindingKind, total_cost

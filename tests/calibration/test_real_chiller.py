@@ -14,8 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from calibration.findings import findings
 from calibration.fit import Fit, fit_reference, learn_flows, with_correction
-from calibration.health import daily, findings, tune
+from calibration.health import daily, tune
 from calibration.heldout import compare
 from calibration.model import Model, expect
 from calibration.steady import suitable_minutes, windows

@@ -320,6 +320,7 @@ _DAY = timedelta(days=1)
 DEFAULT_DELAYS: Mapping[FindingKind, Delay] = {
     FindingKind.FOULING: Delay(timedelta(0), 3 * _DAY),
     FindingKind.COP_DEGRADATION: Delay(timedelta(0), 3 * _DAY),
+    FindingKind.UNCERTAIN: Delay(timedelta(0), 3 * _DAY),
     FindingKind.MISSED_RECOVERY: Delay(timedelta(0), 2 * _DAY),
     FindingKind.SENSOR: Delay(timedelta(minutes=10), _DAY),
     FindingKind.TELEMETRY: Delay(timedelta(minutes=5), _DAY),
@@ -557,7 +558,7 @@ def _masked(cases: Mapping[str, Case]) -> dict[str, Case]:
     }
 
 
-_EQUIPMENT = (FindingKind.FOULING, FindingKind.COP_DEGRADATION)
+_EQUIPMENT = (FindingKind.FOULING, FindingKind.COP_DEGRADATION, FindingKind.UNCERTAIN)
 
 
 def _explained_by(case: Case, standing: Mapping[str, Case]) -> str:

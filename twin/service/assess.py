@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from calibration import bill, commissioning, fit, gates, health, steady
+from calibration import bill, commissioning, findings, fit, gates, health, steady
 from calibration.model import Model, expect
 from calibration.registry import Registry, Role
 from twin import kpi, ledger
@@ -729,7 +729,7 @@ class Assessor:
 
     def _find(self, stop: datetime) -> None:
         tariff = self.plant.tariff
-        prices = health.Prices(
+        prices = findings.Prices(
             electricity_eur_j=self._site_value(
                 "electricity_price_eur_j", tariff.electricity_price_eur_j
             ),
@@ -744,7 +744,7 @@ class Assessor:
             week = twin.windows[twin.windows.index > pd.Timestamp(stop - AGAIN)]
             if not len(week):
                 continue
-            own = health.findings(
+            own = findings.findings(
                 twin.history,
                 twin.reference,
                 twin.device,

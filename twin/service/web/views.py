@@ -51,6 +51,7 @@ KIND_WORDS: Mapping[FindingKind, str] = {
     FindingKind.COP_DEGRADATION: "COP lost",
     FindingKind.MISSED_RECOVERY: "heat missed",
     FindingKind.SENSOR: "sensor",
+    FindingKind.UNCERTAIN: "not yet told apart",
     FindingKind.TELEMETRY: "telemetry",
 }
 _SIZES: Mapping[FindingKind, str] = {

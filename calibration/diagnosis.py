@@ -1,0 +1,520 @@
+"""What changed: a part of the machine, or one of the instruments that read it.
+
+Each cause moves the readings along a direction of its own. A fouled condenser
+raises discharge pressure and power and leaves the heat balance alone; a probe
+that is off moves every quantity that physics computes from it, and the balance.
+Every explanation is asked for its evidence, the probability of the readings with
+its sizes integrated out, so that one with more freedom pays for it [1]_ [2]_.
+None, one cause or several may be meant; where the readings cannot tell, that is
+the answer, and the test that would.
+
+.. [1] C.M. Bishop, Pattern Recognition and Machine Learning, section 4.4.1
+   (Laplace), eq. 4.137: ln Z = ln p(x^) + ln prior(x^) + M/2 ln 2 pi - 1/2 ln |A|.
+.. [2] C.E. Rasmussen, C.K.I. Williams, Gaussian Processes for Machine Learning,
+   section 2.3: what physics may miss and what instruments drift without any
+   fault are linear states of known variance, and leave the sum as a covariance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from calibration.degradation import (
+    MEMORY_S,
+    coordinates,
+    drifts_since_baseline,
+    misses,
+    problem_of,
+)
+from calibration.instruments import logarithmic
+from calibration.leastsquares import Coordinates, Problem
+from calibration.model import Model, conditions, familiar, heat_pump
+from calibration.period import LEAST_DAY_HOURS, hours_of, refuse, thin
+from twin.finding import Refusal
+from twin.heatpump import HeatPump
+from twin.plant import Machine
+
+Array = NDArray[np.float64]
+
+SURE = 0.95
+"""Probability from which an explanation is taken for the answer. [1]"""
+_DRIFTED = timedelta(days=365)
+_SETTLED = timedelta(days=14)  # no instrument is asked to stand stiller than this
+_ROWS = 60
+_STEPS = 4
+_MOST_CAUSES = 3
+_NEAR = 5.0  # nats: explanations further behind the best are not extended
+# Superheat and subcooling follow load and season of themselves, as 1 sigma. [1]
+_FOLLOWS = {"superheat": 0.07, "subcooling": 0.05}
+_CLIP = 3.0  # sigma: a window further from the median of all counts less
+_STRANGE_K, _STRANGE = 6.0, 0.25
+
+# Chance that a cause is there when something was noticed, each on its own; about
+# one in five for the machine's parts together and one in eight for instruments.
+_PRIOR_EQUIPMENT, _PRIOR_SENSOR = 0.03, 0.01
+# What a part's fault moves, by name of calibration.degradation.DEGRADATIONS. Lack
+# of charge starves the evaporator: superheat rises while subcooling goes.
+_PARTS: dict[str, tuple[str, ...]] = {
+    "condenser": ("condenser",),
+    "evaporator": ("evaporator",),
+    "compressor": ("isentropic", "volumetric"),
+    "charge": ("subcooling", "superheat"),
+    "expansion": ("superheat",),
+}
+# What a fault changes elsewhere by being there, as 1 sigma: more superheat dries a
+# part of the evaporator, and liquid that is missing leaves the condenser other room.
+_INDUCED: dict[str, dict[str, float]] = {
+    "charge": {"evaporator": 0.03, "condenser": 0.02},
+    "expansion": {"evaporator": 0.03},
+}
+# How far off a faulty instrument may be, as 1 sigma. [K or 1]
+_WRONG_WATER_K, _WRONG_GAS_K, _WRONG = 1.0, 5.0, 0.08
+_GAS = ("suction_temp_degc", "compressor_discharge_temp_degc", "liquid_temp_degc")
+
+
+class Blame(StrEnum):
+    """Whether a part of the machine changed or an instrument."""
+
+    EQUIPMENT = "equipment"
+    SENSOR = "sensor"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Cause:
+    """One thing that may have changed.
+
+    Attributes
+    ----------
+    blame
+        Machine or instrument.
+    name
+        The component, or the point that an instrument reads.
+    """
+
+    blame: Blame
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """Causes that together explain the readings; no cause is the instruments' drift.
+
+    Attributes
+    ----------
+    causes
+        What changed.
+    probability
+        Of this explanation among those that were asked. [1]
+    sizes
+        By what moved (a degradation's ratio to the reference [1], a probe's
+        offset [K] or an instrument's relative error [1]) its value with the
+        95 % interval that this explanation gives it.
+    """
+
+    causes: tuple[Cause, ...]
+    probability: float
+    sizes: dict[str, tuple[float, float, float]]
+
+    def blames(self, blame: Blame) -> bool:
+        """Tell whether some cause is of one sort."""
+        return any(cause.blame is blame for cause in self.causes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """What may have changed, likeliest first.
+
+    Attributes
+    ----------
+    explanations
+        With their probabilities, which add up to one.
+    start, stop, windows
+        What it rests on. UTC.
+    """
+
+    explanations: tuple[Explanation, ...]
+    start: datetime
+    stop: datetime
+    windows: int
+
+    @property
+    def best(self) -> Explanation:
+        """The likeliest explanation."""
+        return self.explanations[0]
+
+    def probability(self, blame: Blame | None = None, name: str = "") -> float:
+        """Return how likely a cause of some sort or name is involved. [1].
+
+        Parameters
+        ----------
+        blame : Blame, optional
+            Any where it is left out.
+        name : str
+            A component or point; any where it is empty.
+        """
+        return sum(
+            told.probability
+            for told in self.explanations
+            if any(
+                (blame is None or cause.blame is blame)
+                and (not name or cause.name == name)
+                for cause in told.causes
+            )
+        )
+
+    @property
+    def names(self) -> tuple[Cause, ...]:
+        """The fewest causes, likeliest first, that hold the truth with :data:`SURE`.
+
+        Of explanations as a whole; several causes of one explanation count each.
+        """
+        told: list[Cause] = []
+        total = 0.0
+        for explanation in self.explanations:
+            told += [cause for cause in explanation.causes if cause not in told]
+            total += explanation.probability
+            if total >= SURE:
+                break
+        return tuple(told)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a finding keeps as its evidence."""
+        return {
+            "windows": self.windows,
+            "start": self.start.isoformat(),
+            "stop": self.stop.isoformat(),
+            "explanations": [
+                {
+                    "causes": [cause.name for cause in told.causes],
+                    "probability": round(told.probability, 4),
+                    "sizes": {
+                        name: [round(x, 5) for x in size]
+                        for name, size in told.sizes.items()
+                    },
+                }
+                for told in self.explanations
+                if told.probability >= 0.005
+            ],
+        }
+
+
+def diagnose(
+    windows: pd.DataFrame,
+    model: Model,
+    machine: Machine,
+    *,
+    age: timedelta = _DRIFTED,
+) -> Diagnosis | Refusal:
+    """Ask every explanation for its evidence.
+
+    Parameters
+    ----------
+    windows : DataFrame
+        Of :func:`calibration.steady.windows`: the days since something was
+        noticed, a week or two at most.
+    model : Model
+        The machine's reference.
+    machine : Machine
+        As configured; ``uncertainty`` says what its instruments may drift.
+    age : timedelta
+        Since the reference was learnt: instruments wander, so that what they may
+        have moved grows with the root of it, up to their class after a year.
+
+    Returns
+    -------
+    Diagnosis or Refusal
+        ``diagnosis.too_short`` where there is less than two hours of complete
+        steady running near what the reference has seen, ``diagnosis.unsolvable``
+        where physics has no answer for most of it.
+    """
+    pump = heat_pump(model)
+    ready = windows["steady"].to_numpy(dtype=bool)
+    ready = ready & familiar(windows, model, _STRANGE_K, _STRANGE)
+    chosen = windows[ready]
+    chosen = chosen[conditions(chosen, model).notna().all(axis=1).to_numpy()]
+    if hours_of(chosen) < LEAST_DAY_HOURS or len(chosen) < 3:
+        return refuse(
+            "diagnosis.too_short",
+            f"{machine.id}: {hours_of(chosen):.1f} h of complete steady running near"
+            f" what the reference has seen; {LEAST_DAY_HOURS:.1f} h are needed.",
+            machine.id,
+            hours=hours_of(chosen),
+            needed=LEAST_DAY_HOURS,
+        )
+    used = thin(chosen, _ROWS)
+    problem = problem_of(used, model)
+    # What a probe was off by when the reference was learnt is no news.
+    problem.y = problem.y - np.array([model.offsets.get(n, 0.0) for n in model.outputs])
+    unsolved = problem.hold(pump)
+    if unsolved > 0.5:
+        return refuse(
+            "diagnosis.unsolvable",
+            f"{machine.id}: physics has no answer for {unsolved:.0%} of the windows.",
+            machine.id,
+            unsolved=unsolved,
+        )
+    wandered = float(np.sqrt(min(max(age, _SETTLED) / _DRIFTED, 1.0)))
+    court = _Court(problem, pump, model, machine, used, wandered)
+    return Diagnosis(
+        explanations=_deliberate(court),
+        start=chosen.index[0].to_pydatetime(),
+        stop=chosen.index[-1].to_pydatetime(),
+        windows=len(chosen),
+    )
+
+
+# --- evidence -------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """Evidence over that of no cause [nats], and the sizes that carry it."""
+
+    causes: tuple[Cause, ...]
+    evidence: float
+    sizes: dict[str, tuple[float, float, float]]
+
+    @property
+    def posterior(self) -> float:
+        prior = {Blame.EQUIPMENT: _PRIOR_EQUIPMENT, Blame.SENSOR: _PRIOR_SENSOR}
+        return self.evidence + sum(
+            float(np.log(prior[cause.blame])) for cause in self.causes
+        )
+
+
+class _Court:
+    """The readings of some windows, whitened by all that needs no cause.
+
+    What instruments drift and physics misses are states of known variance; they
+    are integrated out once, and every explanation is heard before the rest.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        pump: HeatPump,
+        model: Model,
+        machine: Machine,
+        used: pd.DataFrame,
+        wandered: float,
+    ) -> None:
+        self.problem, self.pump = problem, pump
+        drifts = drifts_since_baseline(model, machine, used, wandered)
+        drifting = problem.drifting(pump, drifts)
+        hours = float(used.index[-1].timestamp() - used.index[0].timestamp()) or 1.0
+        apart = max(hours / len(used), float(used["window_s"].median()))
+        rest = problem.residuals(pump, np.zeros(1))
+        self.weight = _weights(rest, problem) / np.sqrt(max(MEMORY_S / apart, 1.0))
+        free = self._whitened(drifting.effects) * drifting.sigma
+        missed = self._whitened(misses(problem, model))
+        follows = coordinates(pump, list(_FOLLOWS))
+        slopes = problem.jacobian(pump, follows.names) * follows.slope(np.zeros(2))
+        wander = self._whitened(slopes) * np.array(list(_FOLLOWS.values()))
+        states = np.hstack([free, missed, wander])
+        inner = np.eye(states.shape[1]) + states.T @ states
+        self._states, self._inner = states, np.linalg.inv(inner)
+        self.rest = rest * self.weight
+        laws = {f"{law.side}_flow_kg_s" for law in model.flows}
+        self.wrong = {
+            name: (self._whitened(drifting.effects[..., [k]])[:, 0], _wrong(name))
+            for k, name in enumerate(drifting.names)
+            if name not in laws and name not in ("source_heat_w", "sink_heat_w")
+        }
+        speed = model.given == "compressor_speed_hz"
+        self.parts = {
+            part: kept
+            for part, names in _PARTS.items()
+            if (
+                kept := [
+                    name
+                    for name in names
+                    if (name != "volumetric" or speed)
+                    and (name != "subcooling" or "liquid_temp_degc" in model.outputs)
+                    and (name != "superheat" or "suction_temp_degc" in model.outputs)
+                ]
+            )
+            and (part != "charge" or "subcooling" in kept)
+        }
+
+    def causes(self) -> list[Cause]:
+        """Return all that can be accused with these instruments."""
+        return [
+            *(Cause(Blame.EQUIPMENT, part) for part in self.parts),
+            *(Cause(Blame.SENSOR, point_of(name)) for name in self.wrong),
+        ]
+
+    def hear(self, causes: Iterable[Cause]) -> _Verdict:
+        """Return the evidence of some causes, over that of none."""
+        causes = tuple(sorted(causes))
+        parts = [cause.name for cause in causes if cause.blame is Blame.EQUIPMENT]
+        # Two parts may move the same thing; it moves once.
+        names = list(dict.fromkeys(n for part in parts for n in self.parts[part]))
+        induced = {
+            name: sigma
+            for part in parts
+            for name, sigma in _INDUCED.get(part, {}).items()
+            if name not in names
+        }
+        names += induced
+        sensors = [
+            name for name in self.wrong if Cause(Blame.SENSOR, point_of(name)) in causes
+        ]
+        free = coordinates(self.pump, names)
+        linear = [self.wrong[name] for name in sensors]
+        own = [induced.get(n, p) for n, p in zip(names, free.prior, strict=True)]
+        prior = np.array([*own, *(sigma for _, sigma in linear)])
+        columns = np.stack([c for c, _ in linear], axis=-1) if linear else None
+        z: Array = np.zeros(len(prior))
+        steps = _STEPS if names else 1
+        for _ in range(steps):
+            slope, rest = self._at(free, z, columns)
+            kept = self._kept(slope)
+            precision = slope.T @ kept + np.diag(prior**-2.0)
+            # Gauss and Newton: the residual is linear around where it stands.
+            z = np.asarray(np.linalg.solve(precision, kept.T @ (rest + slope @ z)))
+            z[: len(names)] = np.clip(z[: len(names)], -free.reach, free.reach)
+        slope, rest = self._at(free, z, columns)
+        precision = slope.T @ self._kept(slope) + np.diag(prior**-2.0)
+        covariance = np.linalg.inv(precision)
+        fitted = -0.5 * (self._squares(rest) + float(((z / prior) ** 2).sum()))
+        _, volume = np.linalg.slogdet(precision * np.outer(prior, prior))
+        evidence = fitted + 0.5 * self._squares(self.rest) - 0.5 * float(volume)
+        half = 1.96 * np.sqrt(np.diag(covariance))
+        sizes = {}
+        for k, name in enumerate([*names, *map(point_of, sensors)]):
+            ends = np.array([z[k], z[k] - half[k], z[k] + half[k]])
+            value, low, high = np.exp(ends) if k < len(names) else ends
+            sizes[name] = (float(value), float(low), float(high))
+        return _Verdict(causes, evidence, sizes)
+
+    def _at(
+        self, free: Coordinates, z: Array, columns: Array | None
+    ) -> tuple[Array, Array]:
+        """Return slope and residual where the causes have some size."""
+        x, wrong = z[: len(free.names)], z[len(free.names) :]
+        slopes = []
+        rest = self.rest
+        if len(x):
+            pump = free.build(x)
+            rest = self.problem.residuals(pump, np.zeros(1)) * self.weight
+            raw = self.problem.jacobian(pump, free.names) * free.slope(x)
+            slopes.append(self._whitened(raw))
+        if columns is not None:
+            rest = rest - columns @ wrong
+            slopes.append(columns)
+        return np.hstack(slopes), rest
+
+    def _whitened(self, raw: Array) -> Array:
+        return np.asarray(self.problem.whitened(raw) * self.weight[:, None])
+
+    def _kept(self, columns: Array) -> Array:
+        """Return what drifts and missing physics leave of columns."""
+        return columns - self._states @ (self._inner @ (self._states.T @ columns))
+
+    def _squares(self, rest: Array) -> float:
+        return float(rest @ self._kept(rest[:, None])[:, 0])
+
+
+def _deliberate(court: _Court) -> tuple[Explanation, ...]:
+    """Hear single causes, then what extends the best of them, while it helps."""
+    nobody = _Verdict((), 0.0, {})
+    heard: dict[tuple[Cause, ...], _Verdict] = {(): nobody}
+    candidates = court.causes()
+    for cause in candidates:
+        verdict = court.hear([cause])
+        heard[verdict.causes] = verdict
+    for _ in range(_MOST_CAUSES - 1):
+        ranked = sorted(heard.values(), key=lambda v: -v.posterior)
+        best = ranked[0].posterior
+        leaders = [v for v in ranked[:3] if v.causes and best - v.posterior < _NEAR]
+        before = len(heard)
+        for leader in leaders:
+            if len(leader.causes) >= _MOST_CAUSES:
+                continue
+            for cause in candidates:
+                both = tuple(sorted({*leader.causes, cause}))
+                if both not in heard:
+                    heard[both] = court.hear(both)
+        if len(heard) == before:
+            break
+    ranked = sorted(heard.values(), key=lambda v: (-v.posterior, v.causes))
+    weights = np.exp([v.posterior - ranked[0].posterior for v in ranked])
+    weights /= weights.sum()
+    return tuple(
+        Explanation(causes=v.causes, probability=float(w), sizes=v.sizes)
+        for v, w in zip(ranked, weights, strict=True)
+    )
+
+
+def _weights(rest: Array, problem: Problem) -> Array:
+    """Let a window that stands apart from the others count less."""
+    whole = np.full(problem.use.shape, np.nan)
+    whole[problem.use] = rest
+    away = np.abs(whole - np.nanmedian(whole, axis=0))
+    away /= np.maximum(1.4826 * np.nanmedian(away, axis=0), 1.0)
+    return np.asarray(np.minimum(1.0, _CLIP / np.maximum(away[problem.use], 1e-9)))
+
+
+def _wrong(name: str) -> float:
+    if logarithmic(name):
+        return _WRONG
+    return _WRONG_GAS_K if name in _GAS else _WRONG_WATER_K
+
+
+def point_of(name: str) -> str:
+    """Return the point whose instrument is behind a quantity."""
+    return name.replace("_flow_kg_s", "_flow_m3_s")
+
+
+_TESTS: tuple[tuple[str, str], ...] = (
+    ("_flow_m3_s", "compare {} with a clamp-on meter or with the pump's curve"),
+    ("_power_w", "compare {} with a second power meter"),
+    ("_pressure_pa", "compare {} with a gauge, at rest with the saturation pressure"),
+    ("_speed_hz", "compare {} with the drive's own display"),
+    ("_temp_degc", "compare {} with a second probe, or at standstill with its side's"
+     " other one"),
+)  # fmt: skip
+_TESTS_OF_PARTS = {
+    "condenser": "look at the condenser's approach at equal load",
+    "evaporator": "look at the evaporator's approach at equal load",
+    "compressor": "have the compressor's discharge temperature and valves checked",
+    "charge": "look at the sight glass and weigh subcooling against superheat",
+    "expansion": "watch the valve's opening and the superheat over an hour",
+}
+
+
+def decisive(causes: Sequence[Cause], blame: Blame | None = None) -> str:
+    """Return the tests that tell causes apart, cheapest first, in words.
+
+    Parameters
+    ----------
+    causes : sequence of Cause
+        Which.
+    blame : Blame, optional
+        Only causes of this sort.
+
+    Returns
+    -------
+    str
+        At most three, as one sentence; empty where there is no cause.
+    """
+    told = []
+    # A probe is checked sooner than a machine is opened.
+    for cause in sorted(causes, key=lambda c: c.blame is Blame.EQUIPMENT):
+        if blame is not None and cause.blame is not blame:
+            continue
+        if cause.blame is Blame.SENSOR:
+            words = next((w for end, w in _TESTS if cause.name.endswith(end)), "")
+            told.append(words.format(cause.name))
+        else:
+            told.append(_TESTS_OF_PARTS[cause.name])
+    text = "; ".join(told[:3])
+    return text[:1].upper() + text[1:] + "." if text else ""

@@ -1,0 +1,694 @@
+"""What deserves to be said of a device today: sensors before equipment.
+
+The daily trend notices that something moved; the diagnosis says what, or that
+the readings cannot tell. Only what both carry becomes a finding. An instrument
+that lies holds back what was concluded from it, and says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from calibration.degradation import DEGRADATIONS, degraded, indicator_key
+from calibration.diagnosis import (
+    SURE,
+    Blame,
+    Diagnosis,
+    Explanation,
+    decisive,
+    diagnose,
+)
+from calibration.forecast import Forecast, forecast, last_cleaning
+from calibration.health import BALANCE, SLACK, WINSOR, day_ends, stuck
+from calibration.model import Model, conditions
+from twin.finding import Finding, FindingKind, Refusal
+from twin.heatpump import HeatPump
+from twin.plant import Exchanger, Machine, Maintenance
+
+SURE_OF_NAME = 0.99
+"""Probability from which one instrument among those that lie is named. [1]"""
+NOTICED = 6.0
+"""Sum of daily deviations at which the energy balance is looked into. [1]"""
+_RECENT = 7
+_CHANCE = 0.25  # of the limit
+_STALE = timedelta(days=3)
+_STALE_LYING = timedelta(days=30)
+_LOOK_BACK = timedelta(days=45)
+
+# Least loss worth a finding, by indicator.
+_LEAST = {
+    "conductance_ratio": 0.02,
+    "isentropic_ratio": 0.01,
+    "volumetric_ratio": 0.01,
+    "efficiency_ratio": 0.01,
+    "capacity_ratio": 0.01,
+    "subcooling_ratio": 0.20,
+}
+_WHAT = {
+    "conductance_ratio": "conductance",
+    "isentropic_ratio": "isentropic efficiency",
+    "volumetric_ratio": "volumetric efficiency",
+    "efficiency_ratio": "efficiency",
+    "capacity_ratio": "capacity",
+    "subcooling_ratio": "subcooling",
+}
+_ADVICE = {
+    "condenser": "Clean the condenser's liquid side; check its strainer and flow"
+    " first.",
+    "evaporator": "Clean the evaporator's liquid side; check its strainer and flow"
+    " first, and rule out lack of charge.",
+    "exchanger": "Clean the exchanger; check its strainer and flows first.",
+    "compressor": "Have the compressor checked: valves, leakage, oil, drive.",
+    "machine": "Measure suction and discharge pressure to tell heat exchangers from"
+    " compressor, and check both.",
+    "charge": "Check the refrigerant charge and look for a leak.",
+    "expansion": "Check the expansion valve, its sensor and its control.",
+}
+# What a part's diagnosis is shown by in the trend.
+_SHOWN_BY = {
+    "condenser": ("condenser", "conductance_ratio"),
+    "evaporator": ("evaporator", "conductance_ratio"),
+    "charge": ("charge", "subcooling_ratio"),
+}
+PARAMETER_OF = {
+    ("condenser", "conductance_ratio"): "condenser",
+    ("evaporator", "conductance_ratio"): "evaporator",
+    ("compressor", "isentropic_ratio"): "isentropic",
+    ("compressor", "volumetric_ratio"): "volumetric",
+    ("machine", "efficiency_ratio"): "isentropic",
+    ("machine", "capacity_ratio"): "volumetric",
+    ("charge", "subcooling_ratio"): "subcooling",
+}
+"""Degradation that an indicator of a component stands for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prices:
+    """What a joule of electricity costs and emits; None is unknown."""
+
+    electricity_eur_j: float | None = None
+    electricity_kg_j: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Case:
+    """What a finding is made of: one device on one day."""
+
+    history: pd.DataFrame
+    model: Model
+    device: Machine | Exchanger
+    windows: pd.DataFrame
+    now: datetime
+    prices: Prices
+    log: tuple[Maintenance, ...]
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Notice:
+    """A trend that left what chance does to it."""
+
+    component: str
+    indicator: str
+    series: pd.DataFrame
+    began: datetime
+    value: float
+    low: float
+    high: float
+    days: int
+
+    @property
+    def sure(self) -> bool:
+        """Whether its own interval excludes what is not worth a finding."""
+        return self.high < 1.0 - _LEAST[self.indicator]
+
+
+def findings(
+    history: pd.DataFrame,
+    model: Model,
+    device: Machine | Exchanger,
+    windows: pd.DataFrame,
+    *,
+    now: datetime,
+    prices: Prices | None = None,
+    log: Iterable[Maintenance] = (),
+    version: str = "",
+) -> list[Finding]:
+    """Say what is wrong with a device, sensors before equipment.
+
+    Parameters
+    ----------
+    history : DataFrame
+        All rows of :func:`calibration.health.daily` so far.
+    model : Model
+        The unit's reference.
+    device : Machine or Exchanger
+        The device as configured.
+    windows : DataFrame
+        The last days' windows (a week is enough): they tell causes apart and
+        price the loss.
+    now : datetime
+        The clock of the data. UTC.
+    prices : Prices, optional
+        What electricity costs and emits.
+    log : iterable of Maintenance
+        Cleanings start the forecast anew.
+    version : str
+        The reference's version, for the evidence.
+
+    Returns
+    -------
+    list of Finding
+        What is on at ``now``. A sensor's finding names in its evidence the
+        equipment findings that were held back because of it; an uncertain one
+        the causes that the readings cannot tell apart, and the test that would.
+    """
+    case = _Case(
+        history=history[history["unit"] == model.unit],
+        model=model,
+        device=device,
+        windows=windows,
+        now=now,
+        prices=prices or Prices(),
+        log=tuple(log),
+        version=version,
+    )
+    dead = _stuck(case)
+    if isinstance(device, Exchanger):
+        equipment = [_equipment(case, n) for n in _noticed(case) if n.sure]
+        return _holding(dead, equipment) if dead else equipment
+    run = _balance_run(case)
+    noticed = _noticed(case, _STALE_LYING if dead or run.lies else _STALE)
+    if dead:
+        return _holding(dead, [_equipment(case, n) for n in noticed if n.sure])
+    if not noticed and not run.noticed:
+        return []
+    began = min([n.began for n in noticed] + ([run.began] if run.noticed else []))
+    recent = windows[windows.index > pd.Timestamp(began)]
+    age = now - case.history["time"].iloc[0].to_pydatetime()
+    diagnosis = diagnose(recent, model, device, age=age)
+    if isinstance(diagnosis, Refusal):
+        sure = [_equipment(case, n) for n in noticed if n.sure]
+        return _holding([_lying(case, run, None)], sure) if run.lies else sure
+    return _decided(case, noticed, run, diagnosis)
+
+
+def _decided(
+    case: _Case, noticed: Sequence[_Notice], run: _Run, diagnosis: Diagnosis
+) -> list[Finding]:
+    """Return what trend and diagnosis say together."""
+    lying = diagnosis.probability(Blame.SENSOR)
+    broken = diagnosis.probability(Blame.EQUIPMENT)
+    if run.lies or lying >= SURE:
+        accused = _accused(case, noticed, diagnosis) if broken >= SURE else []
+        held = [n for n in noticed if n.component not in {f.component for f in accused}]
+        sensor = _lying(case, run, diagnosis)
+        return [
+            *_holding([sensor], [_equipment(case, n) for n in held]),
+            *accused,
+        ]
+    if broken >= SURE:
+        return _accused(case, noticed, diagnosis)
+    if lying + broken > 0.5 and noticed:
+        return [_uncertain(case, noticed, diagnosis)]
+    return []
+
+
+def _accused(
+    case: _Case, noticed: Sequence[_Notice], diagnosis: Diagnosis
+) -> list[Finding]:
+    """Return the findings of the parts that the diagnosis names."""
+    parts = [
+        cause.name
+        for cause in diagnosis.names
+        if cause.blame is Blame.EQUIPMENT
+        and diagnosis.probability(Blame.EQUIPMENT, cause.name) > 0.5
+    ]
+    whole = [n for n in noticed if n.component == "machine"]
+    if whole:
+        # Without pressures no part can be named, but that it lost can be said.
+        return [_equipment(case, n, diagnosis) for n in whole]
+    if not parts:
+        return [_uncertain(case, noticed, diagnosis)] if noticed else []
+    told = []
+    since = min([n.began for n in noticed] or [diagnosis.start])
+    for part in parts:
+        own = [n for n in noticed if n.component == part]
+        if own:
+            told += [_equipment(case, n, diagnosis) for n in own]
+        else:
+            told.append(_unnoticed(case, part, since, diagnosis))
+    beside = sorted({n.component for n in noticed} - set(parts))
+    if beside:
+        told = [replace(f, evidence={**f.evidence, "explains": beside}) for f in told]
+    best: dict[str, Finding] = {}
+    for finding in told:
+        other = best.get(finding.key)
+        if other is None or _weight(finding) > _weight(other):
+            best[finding.key] = finding
+    return [best[key] for key in sorted(best)]
+
+
+def _weight(finding: Finding) -> tuple[float, float]:
+    return (finding.cost_eur_day or 0.0, finding.size)
+
+
+def _holding(sensors: Sequence[Finding], held: Sequence[Finding]) -> list[Finding]:
+    """Return findings of instruments that name what they hold back."""
+    keys = [finding.key for finding in held]
+    words = f" Held back because of it: {', '.join(keys)}." if keys else ""
+    return [
+        replace(
+            finding,
+            evidence={**finding.evidence, "held_back": keys},
+            sentence=finding.sentence + words,
+        )
+        for finding in sensors
+    ]
+
+
+# --- what the trend notices -----------------------------------------------------
+
+
+def _noticed(case: _Case, stale: timedelta = _STALE) -> list[_Notice]:
+    """Return the trends of equipment that are over their limit now."""
+    found = []
+    for (component, indicator), rows in case.history.groupby(
+        ["component", "indicator"]
+    ):
+        if indicator not in _LEAST:
+            continue
+        cleaned = last_cleaning(case.log, case.model.unit, str(component), case.now)
+        if cleaned is not None:
+            rows = rows[rows["time"] > pd.Timestamp(cleaned)]
+        series = _series(rows, case.now, stale)
+        if series is None:
+            continue
+        end = series.iloc[-1]
+        if float(end["statistic"]) <= float(end["limit"]):
+            continue
+        began = _began(series)
+        last = series[series["time"] > end["time"] - pd.Timedelta(days=_RECENT)]
+        # Days before it began would make it look smaller.
+        last = last[last["time"] > pd.Timestamp(began)]
+        value, low, high = (float(last[c].median()) for c in ("value", "low", "high"))
+        if len(last) < 2 or value >= 1.0 - _LEAST[str(indicator)]:
+            continue
+        found.append(
+            _Notice(
+                str(component), str(indicator), series, began, value, low, high,
+                len(last),
+            )
+        )  # fmt: skip
+    return found
+
+
+def _series(
+    rows: pd.DataFrame, now: datetime, stale: timedelta = _STALE
+) -> pd.DataFrame | None:
+    told = rows["value"].notna() & (rows["time"] <= pd.Timestamp(now))
+    known = rows[told.to_numpy()]
+    if not known["time"].is_monotonic_increasing:
+        known = known.sort_values("time", kind="stable")
+    if not len(known) or pd.Timestamp(now) - known["time"].iloc[-1] > stale:
+        return None
+    return known
+
+
+def _began(series: pd.DataFrame) -> datetime:
+    """Return when the present run of the CUSUM left what chance does to it."""
+    calm = (series["statistic"] <= _CHANCE * series["limit"]).to_numpy(dtype=bool)
+    first = int(np.flatnonzero(calm)[-1]) + 1 if calm.any() else 0
+    return _day_before(series["time"].iloc[min(first, len(series) - 1)])
+
+
+def _day_before(end: pd.Timestamp) -> datetime:
+    start: datetime = (end - pd.Timedelta(days=1)).to_pydatetime()
+    return start
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """How far the energy balance has left its place, and since when.
+
+    ``statistic`` adds daily deviations up as a CUSUM does; ``lies`` is a shift
+    that no machine makes and no instrument drifts.
+    """
+
+    shift: float
+    half: float
+    statistic: float
+    began: datetime
+    seen: datetime
+    lies: bool
+
+    @property
+    def noticed(self) -> bool:
+        """Whether it is worth asking what did it."""
+        return self.lies or self.statistic > NOTICED
+
+
+def _sum_since(z: NDArray[np.float64]) -> tuple[float, int]:
+    """Return what a one-sided CUSUM has come to, and where its run began.
+
+    Two days within what it forgives end a run: an instrument that was mended does
+    not stay accused for as long as it lied.
+    """
+    total, first = 0.0, 0
+    for k, step in enumerate(z):
+        total = max(0.0, total + float(step) - SLACK)
+        if k and max(z[k - 1], step) < SLACK:
+            total = 0.0
+        if total == 0.0:
+            first = k + 1
+    return total, first
+
+
+def _balance_run(case: _Case) -> _Run:
+    """Add up what the energy balance has shown of late."""
+    nothing = _Run(0.0, 0.0, 0.0, case.now, case.now, lies=False)
+    rows = case.history[
+        (case.history["component"] == BALANCE[0])
+        & (case.history["indicator"] == BALANCE[1])
+        & (case.history["time"] > pd.Timestamp(case.now - _LOOK_BACK))
+    ]
+    series = _series(rows, case.now)
+    if series is None:
+        return nothing
+    scatter = case.model.tuning.get(indicator_key(*BALANCE), {}).get("scatter", 0.02)
+    away = series["value"].to_numpy(dtype=float) - 1.0
+    z = np.clip(away / scatter, -WINSOR, WINSOR)
+    high, first_high = _sum_since(z)
+    low, first_low = _sum_since(-z)
+    first = first_high if high >= low else first_low
+    over = (series["statistic"] > series["limit"]).to_numpy(dtype=bool)
+    last = series.iloc[-1]
+    recent = away[first:][-_RECENT:] if first < len(away) else away[-1:]
+    return _Run(
+        shift=float(np.median(recent)),
+        half=float(last["high"]) - float(last["value"]),
+        statistic=max(high, low),
+        began=_day_before(series["time"].iloc[min(first, len(series) - 1)]),
+        seen=last["time"].to_pydatetime(),
+        lies=len(over) >= 2 and bool(over[-1]) and int(over[-3:].sum()) >= 2,
+    )
+
+
+# --- what is said ----------------------------------------------------------------
+
+
+def _equipment(
+    case: _Case, notice: _Notice, diagnosis: Diagnosis | None = None
+) -> Finding:
+    """Return the finding of a part that lost, with its price and its forecast."""
+    model, series = case.model, notice.series
+    component, indicator = notice.component, notice.indicator
+    value, low, high = notice.value, notice.low, notice.high
+    energy = _extra_energy(component, indicator, value, model, case.windows)
+    cost = _priced(energy, case.prices.electricity_eur_j)
+    fouling = indicator == "conductance_ratio"
+    ahead: Forecast | Refusal | None = None
+    if fouling:
+        resistance = 1.0 / value - 1.0
+        ahead = forecast(
+            pd.Series(
+                series["value"].to_numpy(dtype=float),
+                index=pd.DatetimeIndex(series["time"]),
+            ),
+            since=last_cleaning(case.log, model.unit, component, case.now),
+            cleaning_cost=case.device.cleaning_cost_eur,
+            cost_per_resistance=None if cost is None else max(cost, 0.0) / resistance,
+        )
+    clean_by = ahead.clean_by if isinstance(ahead, Forecast) else None
+    sentence = (
+        f"{model.unit}: {component} at {value:.0%} of its {_WHAT[indicator]} as"
+        f" commissioned (95 %: {low:.0%} to {high:.0%}), since"
+        f" {notice.began:%Y-%m-%d}."
+    )
+    if cost is not None:
+        sentence += f" It costs {cost:.2f} EUR a day."
+    if clean_by is not None:
+        sentence += f" Cleaning pays by {clean_by:%Y-%m-%d}."
+    evidence: dict[str, Any] = {
+        "indicator": indicator,
+        "statistic": float(series["statistic"].iloc[-1]),
+        "limit": float(series["limit"].iloc[-1]),
+        "days": notice.days,
+        "windows": int(series["samples"].iloc[-notice.days :].sum()),
+        "points": sorted(case.device.points),
+        "reference": case.version,
+    }
+    if diagnosis is not None:
+        evidence["diagnosis"] = diagnosis.to_dict()
+    if isinstance(ahead, Forecast):
+        evidence["forecast"] = {
+            "rate_per_day": ahead.rate,
+            "rate_low": ahead.rate_low,
+            "rate_high": ahead.rate_high,
+            "earliest": None if ahead.earliest is None else ahead.earliest.isoformat(),
+            "latest": None if ahead.latest is None else ahead.latest.isoformat(),
+        }
+    elif isinstance(ahead, Refusal):
+        evidence["forecast"] = ahead.sentence
+    return Finding(
+        unit=model.unit,
+        kind=FindingKind.FOULING if fouling else FindingKind.COP_DEGRADATION,
+        component=component,
+        since=notice.began,
+        seen=series["time"].iloc[-1].to_pydatetime(),
+        size=1.0 - value,
+        low=1.0 - high,
+        high=1.0 - low,
+        sentence=sentence,
+        advice=_ADVICE[component],
+        cost_eur_day=cost,
+        energy_j_day=energy,
+        emission_kg_day=_priced(energy, case.prices.electricity_kg_j),
+        clean_by=clean_by,
+        evidence=evidence,
+    )
+
+
+def _unnoticed(
+    case: _Case, part: str, since: datetime, diagnosis: Diagnosis
+) -> Finding:
+    """Return the finding of a part whose own trend is silent and that explains all.
+
+    Its size is that of the likeliest explanation that accuses it.
+    """
+    told = next(
+        e for e in diagnosis.explanations if any(c.name == part for c in e.causes)
+    )
+    component, indicator = _SHOWN_BY.get(part, (part, ""))
+    name = PARAMETER_OF.get((component, indicator), "")
+    if part == "compressor":
+        # Whichever of its two efficiencies lost more.
+        name = min(
+            (n for n in ("isentropic", "volumetric") if n in told.sizes),
+            key=lambda n: told.sizes[n][0],
+        )
+        indicator = f"{name}_ratio"
+    elif part == "expansion":
+        name = "superheat"
+    value, low, high = told.sizes[name]
+    fouling = indicator == "conductance_ratio"
+    energy = None
+    if indicator:
+        energy = _extra_energy(component, indicator, value, case.model, case.windows)
+    cost = _priced(energy, case.prices.electricity_eur_j)
+    what = _WHAT.get(indicator, "superheat")
+    return Finding(
+        unit=case.model.unit,
+        kind=FindingKind.FOULING if fouling else FindingKind.COP_DEGRADATION,
+        component=component,
+        since=since,
+        seen=diagnosis.stop,
+        size=abs(1.0 - value),
+        low=min(abs(1.0 - high), abs(1.0 - low)),
+        high=max(abs(1.0 - high), abs(1.0 - low)),
+        sentence=f"{case.model.unit}: {component} at {value:.0%} of its {what} as"
+        f" commissioned (95 %: {low:.0%} to {high:.0%}); it explains what its"
+        f" neighbours show since {since:%Y-%m-%d}."
+        + ("" if cost is None else f" It costs {cost:.2f} EUR a day."),
+        advice=_ADVICE[component],
+        cost_eur_day=cost,
+        energy_j_day=energy,
+        emission_kg_day=_priced(energy, case.prices.electricity_kg_j),
+        evidence={
+            "indicator": indicator,
+            "points": sorted(case.device.points),
+            "diagnosis": diagnosis.to_dict(),
+            "reference": case.version,
+        },
+    )
+
+
+def _uncertain(
+    case: _Case, noticed: Sequence[_Notice], diagnosis: Diagnosis
+) -> Finding:
+    """Return a finding that names what it may be, and the test that decides."""
+    names = diagnosis.names
+    moved = min(noticed, key=lambda n: n.value)
+    listed = " or ".join(
+        "+".join(c.name for c in told.causes) + f" ({told.probability:.0%})"
+        for told in diagnosis.explanations[:4]
+        if told.causes
+    )
+    return Finding(
+        unit=case.model.unit,
+        kind=FindingKind.UNCERTAIN,
+        component="cause",
+        since=min(n.began for n in noticed),
+        seen=diagnosis.stop,
+        size=1.0 - moved.value,
+        low=1.0 - moved.high,
+        high=1.0 - moved.low,
+        sentence=f"{case.model.unit}: since"
+        f" {min(n.began for n in noticed):%Y-%m-%d} its"
+        f" {moved.component}'s {_WHAT[moved.indicator]} reads {moved.value:.0%}; the"
+        f" readings cannot tell whether it is {listed}.",
+        advice=decisive(names),
+        evidence={
+            "indicator": moved.indicator,
+            "points": sorted(case.device.points),
+            "diagnosis": diagnosis.to_dict(),
+            "reference": case.version,
+        },
+    )
+
+
+def _priced(energy: float | None, price: float | None) -> float | None:
+    return None if energy is None or price is None else energy * price
+
+
+def _extra_energy(
+    component: str, indicator: str, value: float, model: Model, windows: pd.DataFrame
+) -> float | None:
+    """Electricity for each day of running so, at equal delivered heat. [J]."""
+    name = PARAMETER_OF.get((component, indicator))
+    pump = model.physics
+    if name is None or not isinstance(pump, HeatPump) or name not in DEGRADATIONS:
+        return None
+    steady = windows[windows["steady"].to_numpy(dtype=bool)]
+    if not len(steady):
+        return None
+    asked = conditions(steady, model)
+    clean = pump.predict(asked, given=model.given)
+    heat = "sink_heat_w"
+    if "sink_heat_w" in steady and steady[heat].notna().mean() > 0.5:
+        asked[heat] = steady[heat]
+    else:
+        asked[heat] = clean[heat]
+    now = degraded(pump, {name: value}).predict(asked, given=heat)
+    then = pump.predict(asked, given=heat)
+    extra = (now["compressor_power_w"] - then["compressor_power_w"]).dropna()
+    if not len(extra):
+        return None
+    days = max(len(day_ends(windows.index).unique()), 1)
+    runs = windows["compressor_running"].fillna(0.0) * windows["window_s"]
+    return float(extra.mean()) * float(runs.sum()) / days
+
+
+def _stuck(case: _Case) -> list[Finding]:
+    """Return a finding for each probe that did not move while the device ran."""
+    found = []
+    for name in stuck(case.windows, case.device):
+        values = case.windows[name].dropna()
+        same = values[values == values.iloc[-1]]
+        changed = values[values != values.iloc[-1]]
+        since = same.index[0] if not len(changed) else changed.index[-1]
+        unit = case.model.unit
+        found.append(
+            Finding(
+                unit=unit,
+                kind=FindingKind.SENSOR,
+                component=name,
+                since=since.to_pydatetime(),
+                seen=case.windows.index[-1].to_pydatetime(),
+                size=float("nan"),
+                low=float("nan"),
+                high=float("nan"),
+                sentence=f"{unit}: {name} has read {values.iloc[-1]:.6g} without"
+                f" moving since {since:%Y-%m-%d %H:%M}, though the unit ran.",
+                advice="Check the probe, its cable and the gateway.",
+                evidence={
+                    "value": float(values.iloc[-1]),
+                    "reference": case.version,
+                },
+            )
+        )
+    return found
+
+
+def _lying(case: _Case, run: _Run, diagnosis: Diagnosis | None) -> Finding:
+    """Return the finding of an instrument, by its name where only it can be meant."""
+    suspects = _suspects(diagnosis)
+    best = next(iter(suspects), "")
+    named = bool(best) and suspects[best][0] >= SURE_OF_NAME
+    # A name that changes from day to day would be a new case every day.
+    component = best if named else "energy_balance"
+    names = " or ".join(
+        name + ("" if size is None else f" (by {_off(name, size)})")
+        for name, (_, size) in suspects.items()
+    )
+    half = max(run.half, 0.0)
+    said = (
+        f"the energy balance has moved by {run.shift:+.1%}"
+        if run.noticed
+        else "the readings have come to contradict each other"
+    )
+    return Finding(
+        unit=case.model.unit,
+        kind=FindingKind.SENSOR,
+        component=component,
+        since=run.began if run.noticed or diagnosis is None else diagnosis.start,
+        seen=run.seen,
+        size=abs(run.shift),
+        low=max(0.0, abs(run.shift) - half),
+        high=abs(run.shift) + half,
+        sentence=f"{case.model.unit}: {said} since {run.began:%Y-%m-%d}; no fault of"
+        " the machine does that, an instrument does:"
+        f" {names or 'which, its points do not tell'}.",
+        advice=(decisive(diagnosis.names, Blame.SENSOR) if diagnosis else "")
+        or "Compare each liquid probe with its neighbour at standstill, where both"
+        " should agree, and the flow meters with their pumps' curves.",
+        evidence={
+            "closure_shift": run.shift,
+            "statistic": run.statistic,
+            "suspects": [[name, told] for name, (told, _) in suspects.items()],
+            "reference": case.version,
+        }
+        | ({} if diagnosis is None else {"diagnosis": diagnosis.to_dict()}),
+    )
+
+
+def _suspects(
+    diagnosis: Diagnosis | None,
+) -> Mapping[str, tuple[float, tuple[float, float, float] | None]]:
+    """Return instruments by how likely each is meant, and how far each is off."""
+    if diagnosis is None:
+        return {}
+    lying = diagnosis.probability(Blame.SENSOR)
+    found: dict[str, tuple[float, tuple[float, float, float] | None]] = {}
+    for cause in diagnosis.names:
+        if cause.blame is Blame.SENSOR:
+            told: Explanation = next(
+                e for e in diagnosis.explanations if cause in e.causes
+            )
+            share = diagnosis.probability(Blame.SENSOR, cause.name) / lying
+            found[cause.name] = (share, told.sizes.get(cause.name))
+    return dict(sorted(found.items(), key=lambda item: (-item[1][0], item[0])))
+
+
+def _off(name: str, size: tuple[float, float, float]) -> str:
+    value, low, high = size
+    if name.endswith("_degc"):
+        return f"{value:+.2f} K, {low:+.2f} to {high:+.2f}"
+    return f"{value:+.1%}, {low:+.1%} to {high:+.1%}"

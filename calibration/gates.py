@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from calibration.fit import (
     DEGRADATIONS,
@@ -30,6 +31,8 @@ from calibration.steady import Why
 from twin.finding import Refusal
 from twin.plant import Machine, Maintenance
 from twin.states import derive
+
+Matrix = NDArray[np.float64]
 
 LEAST_HOURS = 20.0
 LEAST_DAYS = 4
@@ -279,24 +282,26 @@ def error_of(windows: pd.DataFrame, model: Model) -> float:
         Root mean square residual, each output in units of the reference's own
         scatter; NaN where nothing can be compared. [1]
     """
-    squares = _squares(windows, model).to_numpy(dtype=float)
+    return _root_mean(_squares(_steady(windows), model))
+
+
+def _root_mean(squares: Matrix) -> float:
     known = squares[np.isfinite(squares)]
     return float(np.sqrt(known.mean())) if len(known) else float("nan")
 
 
-def _squares(windows: pd.DataFrame, model: Model) -> pd.DataFrame:
-    """Return the squared residual of each steady window and output."""
-    steady = _steady(windows)
+def _squares(steady: pd.DataFrame, model: Model) -> Matrix:
+    """Return the squared residuals of steady windows: windows x outputs."""
     expected = expect(steady, model.with_(correction=None))
-    columns = {}
+    columns = []
     for name in model.outputs:
         if name not in steady:
             continue
         y = steady[name].to_numpy(dtype=float)
         p = expected[f"expected_{name}"].to_numpy(dtype=float)
         rest = np.log(p / y) if name.endswith(("_w", "_pa")) else p - y
-        columns[name] = (rest / max(model.scatter.get(name, 1.0), 1e-9)) ** 2
-    return pd.DataFrame(columns, index=steady.index)
+        columns.append((rest / max(model.scatter.get(name, 1.0), 1e-9)) ** 2)
+    return np.stack(columns, axis=-1) if columns else np.zeros((len(steady), 0))
 
 
 def _doubt(held: pd.DataFrame, candidate: Model, present: Model) -> float:
@@ -304,10 +309,13 @@ def _doubt(held: pd.DataFrame, candidate: Model, present: Model) -> float:
 
     A jackknife over blocks of :data:`_BLOCK`, for neighbours repeat one another.
     """
-    ours, theirs = _squares(held, candidate), _squares(held, present)
-    block = (held.index[-1] - ours.index) // _BLOCK
+    steady = _steady(held)
+    block = (held.index[-1] - steady.index) // _BLOCK
     pair = np.column_stack(
-        [each.sum(axis=1).groupby(block).sum().to_numpy() for each in (ours, theirs)]
+        [
+            pd.DataFrame(_squares(steady, model)).sum(axis=1).groupby(block).sum()
+            for model in (candidate, present)
+        ]
     )
     count, rest = len(pair), pair.sum(axis=0) - pair
     if count < 2 or not (rest > 0.0).all():
@@ -456,16 +464,18 @@ def _hidden(candidate: Model, reference: Model, held: pd.DataFrame) -> Gate:
 def _dry_run(candidate: Model, present: Model, windows: pd.DataFrame) -> Gate:
     """Replay the last days with the candidate as it would have served."""
     last = windows[windows.index > windows.index[-1] - DRY_RUN]
-    usual = error_of(last, present)
-    ends = pd.DatetimeIndex(last.index).ceil("D")
+    steady = _steady(last)
+    theirs, ours = _squares(steady, present), _squares(steady, candidate)
+    usual = _root_mean(theirs)
+    ends = pd.DatetimeIndex(steady.index).ceil("D")
     bad = good = days = 0
     for end in ends.unique():
-        day = last[ends == end]
-        before = error_of(day, present)
+        day = np.asarray(ends == end)
+        before = _root_mean(theirs[day])
         if not np.isfinite(before):
             continue
         days += 1
-        after = error_of(day, candidate)
+        after = _root_mean(ours[day])
         # A day without an answer is a bad one.
         bad += not after <= 1.25 * max(before, usual)
         good += max(after, usual) <= 0.8 * before

@@ -88,6 +88,7 @@ class Problem:
     def effects(self, pump: HeatPump, names: Sequence[str]) -> Matrix:
         """Return what a unit of each drift does: rows x outputs x drifts."""
         base = self.predict(pump)
+        asked = {str(name): x.to_numpy(dtype=float) for name, x in self.asked.items()}
         columns = []
         for name in names:
             if name in self.outputs:
@@ -97,9 +98,9 @@ class Problem:
                 # A reading that is too high is a condition that was lower, so
                 # what physics makes of the reading is what the drift adds.
                 step = 0.01 if logarithmic(name) else 0.1
-                value = self.asked[name]
+                value = asked[name]
                 moved = value * (1.0 + step) if logarithmic(name) else value + step
-                question = pump.question(self.asked.assign(**{name: moved}), self.given)
+                question = pump.question(asked | {name: moved}, self.given)
                 column = -(self._ask(pump, question) - base) / step
             columns.append(np.where(np.isfinite(column), column, 0.0))
         return np.stack(columns, axis=-1) if columns else np.zeros((*base.shape, 0))

@@ -468,24 +468,25 @@ def expect(windows: pd.DataFrame, model: Model) -> pd.DataFrame:
     if "compressor_running" in windows:
         standing = windows["compressor_running"].to_numpy(dtype=float) <= 0.5
         asked = {name: np.where(standing, np.nan, x) for name, x in asked.items()}
-    frame = pd.DataFrame(asked, index=windows.index)
     pump = model.physics
-    answer, _ = pump.answer(pump.question(frame, model.given), PREDICTED)
+    answer, _ = pump.answer(pump.question(asked, model.given), PREDICTED)
     predicted = {name: answer[:, k] for k, name in enumerate(PREDICTED)}
     extrapolating = np.zeros(len(windows), dtype=bool)
     if model.correction is not None:
-        factors = model.correction.factors(frame)
+        factors = model.correction.factors(pd.DataFrame(asked, index=windows.index))
         extrapolating = factors["extrapolating"].to_numpy(dtype=bool)
         kept = {
             name: factors[name].to_numpy(dtype=float)
             for name in model.correction.weights
         }
         predicted = _corrected(predicted, asked, kept)
-    return pd.DataFrame(
+    table = pd.DataFrame(
         np.column_stack(list(predicted.values())),
         index=windows.index,
         columns=[f"{EXPECTED}{name}" for name in predicted],
-    ).assign(extrapolating=extrapolating)
+    )
+    table["extrapolating"] = extrapolating
+    return table
 
 
 def _corrected(

@@ -269,7 +269,7 @@ def windows(
     points = [name for name in frame.columns if name in _measured(kind)]
     raw = frame[points].astype(float)
     if isinstance(device, Machine):
-        raw = raw.assign(compressor_running=running(raw, device))
+        raw["compressor_running"] = running(raw, device)
     step = _step(raw)
     width_s = max(minutes * 60.0, step if np.isfinite(step) else 0.0)
     width = round(width_s * 1e9)

@@ -503,7 +503,7 @@ def _times(
         moments = series
         if series.dt.tz is None:
             moments = series.dt.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
-        return _since_1970(moments, lines, notes, series.astype(str))
+        return _since_1970(moments, lines, notes, series)
     if pd.api.types.is_numeric_dtype(series):
         text = series.astype(object)
         counts = series.astype("float64")

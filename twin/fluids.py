@@ -28,6 +28,7 @@ from numpy.typing import ArrayLike, NDArray
 from twin.plant import Coolant
 
 Array = NDArray[np.float64]
+_Cell = tuple[NDArray[np.int64], Array, Array]  # which, how far in, NaN outside
 
 ZERO_DEGC = 273.15
 CRITICAL_MARGIN_K = 6.0
@@ -299,9 +300,12 @@ class Refrigerant:
         span = 1.0 / self.tables.grid[G_DH_PER_CELL]
         high = np.full(t.shape, span * self.tables.discharge.shape[1])
         low = np.zeros(t.shape)
+        # Its place on the saturation line is the same all the way.
+        cell = self._cell(t)
         for _ in range(48):  # the temperature rises with enthalpy, so bisect
             middle = 0.5 * (low + high)
-            above = self.superheated_temp(t, h_g + middle) > t2
+            dh = np.maximum(h_g + middle - h_g, 0.0)
+            above = t + self._on_plane("discharge", G_DH_PER_CELL, cell, dh) > t2
             high = np.where(above, middle, high)
             low = np.where(above, low, middle)
         answer = h_g + 0.5 * (low + high)
@@ -310,7 +314,7 @@ class Refrigerant:
 
     # -- reading the cells with numpy; the solver has its own scalar reader ---
 
-    def _cell(self, temp: ArrayLike) -> tuple[NDArray[np.int64], Array, Array]:
+    def _cell(self, temp: ArrayLike) -> _Cell:
         t = np.asarray(temp, dtype=float) + ZERO_DEGC
         grid = self.tables.grid
         good = (t >= grid[G_T_LOW] - 1e-9) & (t <= grid[G_T_HIGH] + 1e-9)
@@ -328,15 +332,18 @@ class Refrigerant:
     def _plane(
         self, name: str, per_cell: int, temp: ArrayLike, offset: ArrayLike
     ) -> Array:
-        cells: Array = getattr(self.tables, name)
         t, y = np.broadcast_arrays(
             np.asarray(temp, dtype=float), np.asarray(offset, dtype=float)
         )
-        i, x, nan = self._cell(t)
+        return self._on_plane(name, per_cell, self._cell(t), y)
+
+    def _on_plane(self, name: str, per_cell: int, cell: _Cell, y: Array) -> Array:
+        cells: Array = getattr(self.tables, name)
+        i, x, nan = cell
         v = y * self.tables.grid[per_cell]
         good = (v >= -1e-9) & (v <= cells.shape[1] + 1e-9)
         v = np.where(good, v, 0.0)
-        j = np.clip(v.astype(np.int64), 0, cells.shape[1] - 1)
+        j = np.minimum(np.maximum(v.astype(np.int64), 0), cells.shape[1] - 1)
         v = v - j
         c = cells[i, j]
         c = c.reshape(*c.shape[:-1], 4, 4)

@@ -426,7 +426,9 @@ class HeatPump:
         frame["reason"] = reasons
         return frame
 
-    def question(self, conditions: pd.DataFrame, given: str) -> Question:
+    def question(
+        self, conditions: pd.DataFrame | Mapping[str, Array], given: str
+    ) -> Question:
         """Put conditions as the solver reads them, to be asked of many machines.
 
         Parameters
@@ -449,14 +451,14 @@ class HeatPump:
         if given not in GIVEN:
             raise ConditionError(_unknown("given", given, GIVEN))
         for name in (*CONDITIONS, given):
-            if name not in conditions.columns:
-                near = nearest(name, [str(c) for c in conditions.columns])
+            if name not in conditions:
+                near = nearest(name, [str(c) for c in conditions])
                 raise ConditionError(
                     f'conditions have no column "{name}"'
                     + (f'; is it "{near}"?' if near else "")
                 )
         columns = {
-            name: conditions[name].to_numpy(dtype=float)
+            name: np.asarray(conditions[name], dtype=float)
             for name in (*CONDITIONS, given)
         }
         t_s, t_k = columns["source_inlet_temp_degc"], columns["sink_inlet_temp_degc"]
@@ -698,9 +700,11 @@ class HeatPump:
             return outputs[:, a] / outputs[:, b]
         return outputs[:, cycle.Y_N] * self.rated_speed_hz
 
-    def _separate(self, conditions: pd.DataFrame, given: str) -> Array:
+    def _separate(
+        self, conditions: pd.DataFrame | Mapping[str, Array], given: str
+    ) -> Array:
         """Return inlet and capacity flow of each exchanger on separate water."""
-        answer = np.zeros((len(conditions), 2 * len(_SEPARATE)))
+        answer = np.zeros((len(conditions[given]), 2 * len(_SEPARATE)))
         for place, (name, parameter) in enumerate(_SEPARATE.items()):
             if not getattr(self.parameters, parameter) > 0.0:
                 continue
@@ -711,12 +715,12 @@ class HeatPump:
                 )
             columns = (f"{name}_inlet_temp_degc", f"{name}_flow_kg_s")
             for column in columns:
-                if column not in conditions.columns:
+                if column not in conditions:
                     raise ConditionError(
                         f'conditions have no column "{column}", and {parameter} says '
                         f"that there is a {name}"
                     )
-            temp, flow = (conditions[c].to_numpy(dtype=float) for c in columns)
+            temp, flow = (np.asarray(conditions[c], dtype=float) for c in columns)
             answer[:, 2 * place] = temp + fluids.ZERO_DEGC
             capacity = np.maximum(flow, 0.0) * fluids.heat_capacity(self.sink, temp)
             answer[:, 2 * place + 1] = capacity

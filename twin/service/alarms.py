@@ -499,7 +499,9 @@ def _present(
             # What was taken note of was something smaller.
             case = replace(case, acknowledged=None)
             told.append((Change.WORSENED, ""))
-    if case.raised is None and now - case.first_seen >= rules.delays[finding.kind].on:
+    # What a look at the probes has named was waited for by the look.
+    on = timedelta(0) if "named" in finding.evidence else rules.delays[finding.kind].on
+    if case.raised is None and now - case.first_seen >= on:
         case = replace(case, raised=now, occurrence=case.occurrence + 1)
         told.append((opening, ""))
     return case
@@ -585,7 +587,7 @@ def _explained_by(case: Case, standing: Mapping[str, Case]) -> str:
             cause.kind is FindingKind.SENSOR
             and finding.kind in _EQUIPMENT
             and cause.unit == finding.unit
-            and cause.component in used
+            and used & {cause.component, *cause.evidence.get("lying", ())}
         ):
             return key
     return ""

@@ -22,7 +22,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from calibration import bill, commissioning, findings, fit, gates, health, steady
+from calibration import (
+    bill,
+    commissioning,
+    findings,
+    fit,
+    gates,
+    health,
+    probes,
+    steady,
+)
 from calibration.model import Model, expect
 from calibration.registry import Registry, Role
 from twin import kpi, ledger
@@ -45,6 +54,19 @@ AGAIN = timedelta(days=7)
 """How long after a refused reference it is tried again."""
 _LEDGER_LOOK = timedelta(days=45)
 _SAME_CASE = timedelta(days=7)
+_EQUIPMENT = (FindingKind.FOULING, FindingKind.COP_DEGRADATION)
+
+
+class Telemetry(dict[str, pd.DataFrame]):
+    """Each unit's frame, in which a reading that the intake flagged is NaN.
+
+    ``came`` has the same readings as they came, the flagged ones included: what
+    a probe says wrongly tells how it lies. A plain mapping has nothing to add.
+    """
+
+    def __init__(self, clean: Frames, came: Frames) -> None:
+        super().__init__(clean)
+        self.came = came
 
 
 @dataclass(slots=True)
@@ -68,6 +90,7 @@ class _Twin:
     recalibrated: datetime | None = None
     commissioned: datetime | None = None
     score: Score = field(default_factory=lambda: Score())
+    probes: probes.Memory = field(default_factory=probes.Memory)
 
 
 @dataclass(slots=True)
@@ -194,6 +217,8 @@ class Assessor:
         self._recent = empty("ledger")
         self._cases: dict[str, list[Finding]] = {}
         self._active: tuple[Finding, ...] = ()
+        self._lying: tuple[Finding, ...] = ()
+        self._set_aside = 0
         self._judged: frozenset[str] = frozenset()
         self._latest: dict[str, dict[str, tuple[float, datetime]]] = {}
         self._expected: dict[str, dict[str, float]] = {}
@@ -267,8 +292,10 @@ class Assessor:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """What stands at the end of the last day judged."""
-        return self._active
+        """What stands at the end of the last day judged, and which probes lie now."""
+        lying = {finding.key for finding in self._lying}
+        rest = [finding for finding in self._active if finding.key not in lying]
+        return tuple(sorted((*rest, *self._lying), key=lambda finding: finding.key))
 
     @property
     def judged(self) -> frozenset[str]:
@@ -289,12 +316,14 @@ class Assessor:
             day before.
         """
         start = stop - DAY
+        memories, frames, set_aside = self._watch(frames, start, stop)
         judged: set[str] = set()
         today: dict[str, pd.DataFrame] = {}
         for unit, twin in self._twins.items():
             _forget(twin, start)
             for event in self._changes(twin, start, stop):
                 self._new_epoch(twin, event.time)
+            _blot(twin, memories[unit].lying, start)
             frame = frames.get(unit)
             if frame is None or frame.empty:
                 continue
@@ -310,10 +339,13 @@ class Assessor:
         self._kpis += hours
         self._score(tables, healthy)
         self._take_latest(tables, frames)
-        self._find(stop)
+        self._find(stop, memories)
         if self._ledger and len(self._ledger[-1]):
             judged.add(Plant.SITE)
         self._judged = frozenset(judged)
+        for unit, twin in self._twins.items():
+            twin.probes = memories[unit]
+        self._set_aside += set_aside
         self.until = stop
 
     def glance(
@@ -340,15 +372,67 @@ class Assessor:
             Everything of the days before, and today's hours so far.
         """
         start = self.until or now - DAY
+        memories, frames, set_aside = self._watch(frames, start, now, learn=False)
+        self._lying = tuple(
+            told
+            for unit, memory in memories.items()
+            for told in probes.findings(memory, unit, now)
+        )
         tables = self._interval_tables(frames, start)
         accounts, hours = self._account(tables, self._healthy(tables))
         self._take_latest(tables, frames)
-        results = self.results(now, data_quality=data_quality)
+        results = self.results(
+            now,
+            summary={
+                "instruments": _instruments(memories, self._set_aside + set_aside)
+            },
+            data_quality=data_quality,
+        )
         return replace(
             results,
             ledger=_joined([results.ledger, *accounts]),
             kpis=_joined([results.kpis, *hours]),
         )
+
+    def _watch(
+        self, frames: Frames, start: datetime, stop: datetime, *, learn: bool = True
+    ) -> tuple[dict[str, probes.Memory], dict[str, pd.DataFrame], int]:
+        """Look at every probe until ``stop``, and set aside what lying ones say."""
+        came = frames.came if isinstance(frames, Telemetry) else frames
+        memories: dict[str, probes.Memory] = {}
+        honest = dict(frames)
+        set_aside = 0
+        for unit, twin in self._twins.items():
+            memory, frame = twin.probes, frames.get(unit)
+            if frame is not None and not frame.empty:
+                raw, device = came[unit], twin.device
+                memory = probes.watch(memory, raw, frame, device, start, stop)
+                honest[unit] = probes.masked(frame, memory.lies)
+                if honest[unit] is not frame:
+                    own = frame.index > pd.Timestamp(start)
+                    before = frame[own].notna().to_numpy().sum()
+                    set_aside += int(
+                        before - honest[unit][own].notna().to_numpy().sum()
+                    )
+                if learn:
+                    memory = probes.learn(memory, raw, device, start, stop)
+            memories[unit] = memory
+        return memories, honest, set_aside
+
+    def recall(self, results: Results) -> None:
+        """Take over which probes lied, from results that were written before.
+
+        Before :meth:`warm`: a lie must not be learnt as a habit.
+        """
+        told = results.summary.get("instruments")
+        if not isinstance(told, Mapping):
+            return
+        self._set_aside = int(told.get("set_aside", 0))
+        for unit, lies in told.get("lying", {}).items():
+            if unit in self._twins:
+                self._twins[unit].probes = probes.Memory(
+                    lies=tuple(probes.Lie.from_dict(lie) for lie in lies)
+                )
 
     def reopen(self, until: datetime) -> None:
         """Retire references that a recorded change has overtaken.
@@ -374,6 +458,11 @@ class Assessor:
             frame = frames.get(unit)
             if frame is None or frame.empty:
                 continue
+            came = frames.came if isinstance(frames, Telemetry) else frames
+            twin.probes = probes.learn(
+                twin.probes, came[unit], twin.device, stop - DAY, stop
+            )
+            frame = probes.masked(frame, twin.probes.lies)
             if twin.reference is None:
                 self._remember_raw(twin, frame, stop - DAY)
             self._windows(twin, frame, stop - DAY)
@@ -391,7 +480,8 @@ class Assessor:
         self._ledger = [self._recent]
         for finding in results.findings:
             self._cases.setdefault(finding.key, []).append(finding)
-        self._active = tuple(results.findings)
+        self._active = tuple(f for f in results.findings if not _of_probe(f))
+        self._lying = tuple(f for f in results.findings if _of_probe(f))
         self.until = until
 
     def _advance(
@@ -727,7 +817,7 @@ class Assessor:
 
     # --- findings ------------------------------------------------------------
 
-    def _find(self, stop: datetime) -> None:
+    def _find(self, stop: datetime, memories: Mapping[str, probes.Memory]) -> None:
         tariff = self.plant.tariff
         prices = findings.Prices(
             electricity_eur_j=self._site_value(
@@ -738,6 +828,14 @@ class Assessor:
             ),
         )
         found: list[Finding] = []
+        lying = {unit: memory.lying for unit, memory in memories.items()}
+        named = {
+            probes.finding(lie, unit, stop).key
+            for unit, lies in lying.items()
+            for lie in lies
+        }
+        known = {finding.key for finding in self._active}
+        held: dict[str, list[str]] = {}
         for twin in self._twins.values():
             if twin.reference is None or twin.history is None or twin.windows is None:
                 continue
@@ -754,18 +852,40 @@ class Assessor:
                 log=self.plant.maintenance,
                 version=twin.reference_version,
             )
-            found += bill.cop_findings(
+            priced = bill.cop_findings(
                 own,
                 twin.reference,
                 week,
                 prices=prices,
                 version=twin.reference_version,
             )
+            new = {
+                f.key: f
+                for f in priced
+                if lying[twin.device.id] and f.kind in _EQUIPMENT and f.key not in known
+            }
+            held[twin.device.id] = sorted(new)
+            found += [f for f in priced if f.key not in new and f.key not in named]
+        told = [
+            _holding(probes.finding(lie, unit, stop), held.get(unit, ()))
+            for unit, lies in lying.items()
+            for lie in lies
+        ]
+        # A case that began and ended within the day is a case all the same.
+        over = [
+            probes.finding(lie, unit, stop)
+            for unit, memory in memories.items()
+            for lie in memory.lies
+            if lie.until is not None and stop - DAY < lie.until <= stop
+        ]
+        for finding in (*over, *told):
+            self._remember(finding)
         if len(self._recent):
             found += ledger.findings(self._recent, self.plant, stop)
         for finding in found:
             self._remember(finding)
-        found += _unknown(self._active, found)
+        found += _unknown(self._active, [*found, *told])
+        self._lying = tuple(told)
         self._active = tuple(sorted(found, key=lambda finding: finding.key))
 
     def _site_value(self, point: str, otherwise: float | None) -> float | None:
@@ -859,11 +979,15 @@ class Assessor:
         return Results(
             site=self.plant.name,
             generated=generated,
-            findings=self.cases() if cases else self._active,
+            findings=self.cases() if cases else self.findings,
             models=self.models(),
             summary={
                 **totals(tables),
                 "judged_until": self.until,
+                "instruments": _instruments(
+                    {unit: twin.probes for unit, twin in self._twins.items()},
+                    self._set_aside,
+                ),
                 "not_assessable": self.refusals(),
                 "power_prediction": {
                     unit: twin.score.to_dict()
@@ -889,6 +1013,49 @@ def _forget(twin: _Twin, after: datetime) -> None:
     twin.raw = [part[part.index <= time] for part in twin.raw]
 
 
+def _blot(twin: _Twin, lies: Iterable[probes.Lie], until: datetime) -> None:
+    """Take back windows of days before that a lie had begun in unseen."""
+    if twin.windows is None:
+        return
+    index = twin.windows.index
+    for lie in lies:
+        if lie.since < until < lie.named:
+            false = (index > pd.Timestamp(lie.since)) & (index <= pd.Timestamp(until))
+            rest = twin.windows["steady"] & ~false
+            twin.windows = twin.windows.assign(steady=rest)
+
+
+def _of_probe(finding: Finding) -> bool:
+    """Tell what the looks of a day find from what the day's end does."""
+    return finding.kind is FindingKind.SENSOR and "named" in finding.evidence
+
+
+def _holding(finding: Finding, held: Iterable[str]) -> Finding:
+    """Say what is not said of the equipment because a probe lies."""
+    keys = list(held)
+    if not keys:
+        return finding
+    return replace(
+        finding,
+        sentence=f"{finding.sentence} Held back because of it: {', '.join(keys)}.",
+        evidence={**finding.evidence, "held_back": keys},
+    )
+
+
+def _instruments(
+    memories: Mapping[str, probes.Memory], set_aside: int
+) -> dict[str, object]:
+    """Return which probes lied or lie, and how many readings are set aside."""
+    return {
+        "lying": {
+            unit: [lie.to_dict() for lie in memory.lies]
+            for unit, memory in sorted(memories.items())
+            if memory.lies
+        },
+        "set_aside": set_aside,
+    }
+
+
 _SHOWN = frozenset(
     f"expected_{name}"
     for name in (
@@ -912,12 +1079,11 @@ def _unknown(before: Iterable[Finding], found: Iterable[Finding]) -> list[Findin
     told = list(found)
     keys = {finding.key for finding in told}
     lying = {finding.unit for finding in told if finding.kind is FindingKind.SENSOR}
-    equipment = (FindingKind.FOULING, FindingKind.COP_DEGRADATION)
     return [
         finding
         for finding in before
         if finding.unit in lying
-        and finding.kind in equipment
+        and finding.kind in _EQUIPMENT
         and finding.key not in keys
     ]
 

@@ -17,8 +17,9 @@ import pandas as pd
 from calibration.registry import Registry
 from ingest import files
 from ingest.archive.memory import MemoryArchive
+from ingest.reading import FLAG_CODE, Flag
 from twin.plant import Plant
-from twin.service.assess import DAY, LEAD, Assessor
+from twin.service.assess import DAY, LEAD, Assessor, Telemetry
 from twin.service.results import Results
 
 if TYPE_CHECKING:
@@ -60,9 +61,38 @@ def between(frame: pd.DataFrame, start: datetime, stop: datetime) -> pd.DataFram
     return frame.iloc[left:right]
 
 
+def readings(
+    archive: Archive, unit: str, start: datetime, stop: datetime
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Return a unit's readings with the flagged ones NaN, and as they came.
+
+    What the device itself calls bad is NaN in both.
+    """
+    values, flags = archive.flagged(unit, start, stop)
+    marks = flags.to_numpy()
+    if not marks.any():
+        return values, values
+    by_device = marks == FLAG_CODE[Flag.QUALITY]
+    return values.mask(marks != 0), values.mask(by_device)
+
+
+def cut(
+    units: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]],
+    start: datetime,
+    stop: datetime,
+) -> Telemetry:
+    """Return what :func:`readings` gave of each unit, :func:`between` two times."""
+    clean = {unit: between(frame, start, stop) for unit, (frame, _) in units.items()}
+    came = {
+        unit: clean[unit] if raw is frame else between(raw, start, stop)
+        for unit, (frame, raw) in units.items()
+    }
+    return Telemetry(clean, came)
+
+
 def days(
     plant: Plant, archive: Archive, start: datetime, stop: datetime
-) -> Iterator[tuple[datetime, dict[str, pd.DataFrame]]]:
+) -> Iterator[tuple[datetime, Telemetry]]:
     """Yield each UTC day's end with every unit's telemetry up to it.
 
     A day comes with the last hours of the day before, which tell how long a
@@ -74,19 +104,12 @@ def days(
         # A sample at midnight ends the day before, and an archive's stop is
         # not included.
         month = {
-            unit: archive.frame(unit, begin - LEAD, end + timedelta(milliseconds=1))
+            unit: readings(archive, unit, begin - LEAD, end + timedelta(milliseconds=1))
             for unit in units_of(plant)
         }
         day = begin + DAY
         while day <= end:
-            cut = min(day, stop)
-            yield (
-                day,
-                {
-                    unit: between(frame, day - DAY - LEAD, cut)
-                    for unit, frame in month.items()
-                },
-            )
+            yield day, cut(month, day - DAY - LEAD, min(day, stop))
             day += DAY
         begin = end
 

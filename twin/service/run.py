@@ -32,11 +32,11 @@ from twin.finding import Finding, FindingKind
 from twin.plant import Plant
 from twin.service import telemetry
 from twin.service.alarms import Alarms
-from twin.service.assess import DAY, LEAD, Assessor
+from twin.service.assess import DAY, LEAD, Assessor, Telemetry
 from twin.service.config import ArchiveConfig, Config
 from twin.service.models import Library
 from twin.service.notify import Notifier, Route
-from twin.service.replay import between, midnight, period, units_of
+from twin.service.replay import cut, midnight, period, readings, units_of
 from twin.service.results import Live, Results, ResultsError, ResultsView
 from twin.service.state import AuditEntry, State
 from twin.service.vitals import Jobs, Vitals
@@ -44,7 +44,6 @@ from twin.service.watchdog import Rounds
 from twin.service.web.app import Server, create_app
 
 if TYPE_CHECKING:
-    import pandas as pd
     from apscheduler.schedulers.background import BackgroundScheduler
     from prometheus_client import CollectorRegistry
 
@@ -477,6 +476,7 @@ class Service:
             return
         until = datetime.fromisoformat(str(told)).astimezone(UTC)
         keep = max(self.plant.schedule.window, _LOOK_BACK)
+        self.assessor.recall(before)
         self.assessor.reopen(until)
         if self.assessor.refusals():
             keep = max(keep, self.plant.schedule.reference_length + _LOOK_BACK)
@@ -512,14 +512,13 @@ class Service:
         self.alarms.step((*self.assessor.findings, *silent), now, judged=judged)
         self.notifier.refresh(self.alarms.cases())
 
-    def _frames(self, start: datetime, stop: datetime) -> dict[str, pd.DataFrame]:
+    def _frames(self, start: datetime, stop: datetime) -> Telemetry:
         end = stop + timedelta(milliseconds=1)
-        return {
-            unit: between(
-                self.archive.frame(unit, start - LEAD, end), start - LEAD, stop
-            )
+        read = {
+            unit: readings(self.archive, unit, start - LEAD, end)
             for unit in units_of(self.plant)
         }
+        return cut(read, start - LEAD, stop)
 
     def _silent(self, now: datetime) -> list[Finding]:
         """Find units that have stopped talking; all of them is one finding."""

@@ -1,0 +1,325 @@
+"""How soon a lying probe is named, under which name, and what is said beside it.
+
+``python -m tests.campaigns.instruments [--seed S] [--seeds N] [--json]
+[--resume FILE] [--sampling MINUTES] [--sensors good|ordinary]
+[--instruments full|pressures|water] [--healthy-days N]``
+
+One plant a seed: three weeks of reference, then six lies one after another,
+each for fourteen hours from a random minute on, on a random one of the four
+liquid probes: 90 % of the readings lost, the value stuck, degC as degF, the
+pair swapped, the sign turned, 5 % of the readings far off. It goes through
+files, the intake's checks, the configuration and
+:class:`twin.service.assess.Assessor` as ``hptwin replay`` does, and through the
+alarms. With ``--healthy-days N`` nothing is planted, for N days after the
+reference, and false alarms are counted of machine and exchanger.
+
+The delay is of event time, from the instant the fault begins to the look that
+names the probe. Of readings of which one in twenty is far off the first may
+come late, so for spikes the delay from the first wrong reading is told beside
+it. ``right`` says that the reason was the planted one too. An equipment alarm is
+any that asks for a person from the first lie on, until the end.
+
+Interval: 95 %, Clopper and Pearson for shares, Poisson for rates.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from calibration import probes
+from calibration.registry import Registry
+from twin.finding import FindingKind
+from twin.service import alarms
+from twin.service.assess import Assessor
+from twin.service.config import load
+from twin.service.replay import days, from_files, period
+from twin.simulate import Fault, FaultKind, Scenario, simulate, write
+
+from . import seeds
+from .detection import (
+    EQUIPMENT,
+    HEALTHY,
+    PROBES,
+    REFERENCE_DAYS,
+    How,
+    plant,
+    rate,
+    share,
+)
+
+LIES: Mapping[str, tuple[FaultKind, float]] = {
+    "lost": (FaultKind.SENSOR_NAN, 0.9),
+    "stuck": (FaultKind.SENSOR_STUCK, 1.0),
+    "unit": (FaultKind.SENSOR_UNIT, 1.0),
+    "swapped": (FaultKind.SENSOR_SWAP, 1.0),
+    "sign": (FaultKind.SENSOR_SIGN, 1.0),
+    "spikes": (FaultKind.SENSOR_SPIKES, 0.05),
+}
+LASTS, APART = timedelta(hours=14), timedelta(days=2)
+WITHIN = 30.0
+"""Minutes within which a lie is to be named."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is common to all seeds of a run."""
+
+    how: How
+    minutes: int
+    healthy_days: int
+
+
+def season(seed: int, options: Options) -> Scenario:
+    """Return a seed's plant with its lies; those of a kind come in any order."""
+    scenario, _ = plant(HEALTHY, seed, options.how)
+    random = np.random.default_rng([seed, 41])
+    faults: list[Fault] = []
+    length = timedelta(days=REFERENCE_DAYS + options.healthy_days)
+    if not options.healthy_days:
+        for place, name in enumerate(random.permutation(list(LIES))):
+            kind, size = LIES[str(name)]
+            begins = (
+                scenario.start
+                + timedelta(days=REFERENCE_DAYS + 1)
+                + place * APART
+                + timedelta(minutes=int(random.integers(24 * 60)))
+            )
+            faults.append(
+                Fault(
+                    unit="hp1",
+                    kind=kind,
+                    start=begins,
+                    end=begins + LASTS,
+                    size=size,
+                    component=PROBES[int(random.integers(len(PROBES)))],
+                )
+            )
+        length = timedelta(days=REFERENCE_DAYS + 2) + len(LIES) * APART
+        # A spike is as high as the healthy readings range.
+        faults.sort(key=lambda fault: fault.kind is not FaultKind.SENSOR_SPIKES)
+    return replace(
+        scenario,
+        step=timedelta(minutes=options.minutes),
+        length=length,
+        faults=tuple(faults),
+    )
+
+
+def run(seed: int, options: Options) -> dict[str, Any]:
+    """Let one plant's probes lie, and say what became of it."""
+    scenario = season(seed, options)
+    made = simulate(scenario)
+    raised: list[tuple[datetime, str, FindingKind, str]] = []
+    with tempfile.TemporaryDirectory(prefix="instruments-") as name:
+        folder = Path(name)
+        files = write(made, folder)
+        config = load(folder / "plant.toml", {})
+        archive, _ = from_files(
+            [f for f in files if f.suffix == ".parquet" and f.stem != "truth"],
+            config.sources,
+        )
+        known = period(config.plant, archive)
+        assert known is not None
+        assessor = Assessor(config.plant, Registry(folder / "models"))
+        board = alarms.Board()
+        for day, frames in days(config.plant, archive, *known):
+            assessor.day(day, frames)
+            board, changes = alarms.step(
+                board, assessor.findings, day, judged=assessor.judged
+            )
+            for change in changes:
+                if change.asks_for_a_person:
+                    told = board.cases[change.key].finding
+                    raised.append((day, told.unit, told.kind, told.component))
+        instruments: Any = assessor.results(day).summary["instruments"]
+        refused = sorted(assessor.refusals())
+    lies = {
+        unit: [probes.Lie.from_dict(lie) for lie in told]
+        for unit, told in instruments["lying"].items()
+    }
+    row: dict[str, Any] = {
+        "refused": refused,
+        "unit_days": len(made.frames) and 2 * (scenario.length / timedelta(days=1)),
+        "equipment": sorted(
+            {
+                f"{unit}/{component} {when:%Y-%m-%d}"
+                for when, unit, kind, component in raised
+                if kind in EQUIPMENT
+            }
+        ),
+    }
+    mine: set[tuple[str, datetime]] = set()
+    for fault in scenario.faults:
+        kind = next(name for name, (k, _) in LIES.items() if k is fault.kind)
+        assert fault.end is not None
+        there = [
+            lie
+            for lie in lies.get("hp1", ())
+            if fault.component in lie.points and fault.start <= lie.named <= fault.end
+        ]
+        mine |= {("hp1", lie.named) for lie in there}
+        row[kind] = _told(fault, there, made.frames["hp1"], scenario)
+    row["false"] = [
+        f"{unit}/{lie.component} {lie.reason.value} {lie.named:%Y-%m-%d %H:%M}"
+        for unit, told in sorted(lies.items())
+        for lie in told
+        if (unit, lie.named) not in mine
+    ]
+    return row
+
+
+def _told(
+    fault: Fault, lies: list[probes.Lie], read: Any, scenario: Scenario
+) -> dict[str, Any]:
+    """Return when a lie was named after it began, and after it could be seen."""
+    first = fault.start
+    if fault.kind is FaultKind.SENSOR_SPIKES:
+        true = simulate(replace(scenario, faults=())).frames["hp1"][fault.component]
+        wrong = read.index[
+            (read.index > fault.start) & (read[fault.component] != true).to_numpy()
+        ]
+        first = (wrong[0] - scenario.step).to_pydatetime() if len(wrong) else first
+    if not lies or fault.end is None:
+        return {"delay": None, "from_first": None, "reason": None, "over": None}
+    named, minute = lies[0].named, timedelta(minutes=1)
+    over = lies[-1].until
+    return {
+        "delay": (named - fault.start) / minute,
+        "from_first": (named - first) / minute,
+        "reason": lies[0].reason.value,
+        "over": None if over is None else (over - fault.end) / minute,
+    }
+
+
+def figures_of(rows: list[Any], options: Options) -> dict[str, Any]:
+    """Return what the seeds show together."""
+    years = sum(row["unit_days"] for row in rows) / 365.0
+    false = [name for row in rows for name in row["false"]]
+    told: dict[str, Any] = {
+        "seeds": len(rows),
+        "refused": sum(bool(row["refused"]) for row in rows),
+        "unit_years": years,
+        "false_sensor_per_year": rate(len(false), years),
+        "false": false,
+        "with_equipment_alarm": share(
+            sum(bool(row["equipment"]) for row in rows), len(rows)
+        ),
+        "equipment": sorted({name for row in rows for name in row["equipment"]}),
+    }
+    if options.healthy_days:
+        return told
+    for name in LIES:
+        of = [row[name] for row in rows]
+        delays = sorted(
+            math.inf if one["delay"] is None else one["delay"] for one in of
+        )
+        first = [math.inf if o["from_first"] is None else o["from_first"] for o in of]
+        told[name] = {
+            "in_time": share(sum(d <= WITHIN for d in delays), len(of)),
+            "from_first_in_time": share(sum(d <= WITHIN for d in first), len(of)),
+            "right": share(sum(o["reason"] == name for o in of), len(of)),
+            "median_min": delays[len(delays) // 2],
+            "worst_min": delays[-1],
+            "over_h": max(
+                (o["over"] / 60.0 for o in of if o["over"] is not None), default=None
+            ),
+        }
+    return told
+
+
+def promises_of(figures: Mapping[str, Any], options: Options) -> dict[str, bool]:
+    """Return what is asked of the figures."""
+    asked = {
+        "no equipment alarm": figures["with_equipment_alarm"][0] == 0.0,
+        "false sensor alarms below 0.1 a unit-year": figures["false_sensor_per_year"][0]
+        < 0.1,
+    }
+    if not options.healthy_days:
+        asked |= {
+            f"{name}: 95 % named within {WITHIN:g} min": figures[name]["in_time"][0]
+            >= 0.95
+            for name in LIES
+        }
+    return asked
+
+
+def table(figures: Mapping[str, Any]) -> str:
+    """Return the figures as text."""
+
+    def interval(values: tuple[float, float, float], scale: float = 100.0) -> str:
+        value, low, high = (scale * v for v in values)
+        return f"{value:.3g} ({low:.2g}-{high:.3g})"
+
+    lines = [
+        f"{figures['seeds']} seeds, {figures['unit_years']:.2f} unit-years,"
+        f" {figures['refused']} without a reference",
+        f"false sensor alarms a unit-year:"
+        f" {interval(figures['false_sensor_per_year'], 1.0)} {figures['false']}",
+        f"seeds with an equipment alarm:"
+        f" {interval(figures['with_equipment_alarm'])} % {figures['equipment']}",
+    ]
+    if "lost" in figures:
+        lines.append(
+            f"{'lie':<8} {'named in 30 min %':>20} {'from the first':>18}"
+            f" {'right reason':>18} {'median':>7} {'worst':>7} {'over after':>10}"
+        )
+    for name in LIES:
+        if name not in figures:
+            continue
+        told = figures[name]
+        over = "-" if told["over_h"] is None else f"{told['over_h']:.1f} h"
+        lines.append(
+            f"{name:<8} {interval(told['in_time']):>20}"
+            f" {interval(told['from_first_in_time']):>18}"
+            f" {interval(told['right']):>18} {told['median_min']:>7.0f}"
+            f" {told['worst_min']:>7.0f} {over:>10}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Run the campaign over its seeds."""
+    parser = seeds.arguments("instruments", __doc__, 20)
+    parser.add_argument("--sampling", type=int, default=1, help="minutes a reading")
+    parser.add_argument("--sensors", default="good", choices=["good", "ordinary"])
+    parser.add_argument(
+        "--instruments", default="full", choices=["full", "pressures", "water"]
+    )
+    parser.add_argument("--healthy-days", type=int, default=0)
+    asked = parser.parse_args()
+    options = Options(
+        How(asked.sensors, asked.instruments), asked.sampling, asked.healthy_days
+    )
+    numbers = range(asked.seed, asked.seed + asked.seeds)
+    what = "healthy" if asked.healthy_days else "lies"
+    kind = f"{what}, {asked.sensors}, {asked.instruments}, {asked.sampling} min" + (
+        f", {asked.healthy_days} d" if asked.healthy_days else ""
+    )
+    rows = seeds.collect(
+        (
+            (f"{kind}, seed {seed}", lambda seed=seed: run(seed, options))
+            for seed in numbers
+        ),
+        asked.resume,
+    )
+    figures = figures_of(rows, options)
+    if not asked.json:
+        sys.stdout.write(table(figures))
+    seeds.end(
+        figures if asked.json else {},
+        promises_of(figures, options),
+        as_json=asked.json,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -901,14 +901,20 @@ def _differentiate(u, p, mode, tables, options, which, scale, result, reason, ja
             # The pinch is held while a temperature moves: the saturation
             # temperature moves with it, as x and y are defined.
             if m < n_p:
+                # Powers are dear, and few parameters are in the flow terms.
+                powers = m in (M_S0, N_WE, M_K0, N_WC)
                 step = 1e-6 * max(abs(p[m]), scale[k])
                 q[m] = p[m] + step
-                ps, pk = _flow_terms(v, q)
+                if powers:
+                    ps, pk = _flow_terms(v, q)
                 fa, ga, _ = _exactly(x, y, v, q, mode, ps, pk, tables, ref, up)
                 q[m] = p[m] - step
-                ps, pk = _flow_terms(v, q)
+                if powers:
+                    ps, pk = _flow_terms(v, q)
                 fb, gb, _ = _exactly(x, y, v, q, mode, ps, pk, tables, ref, down)
                 q[m] = p[m]
+                if powers:
+                    ps, pk = _flow_terms(v, p)
             else:
                 m -= n_p
                 step = 1e-6 * max(abs(u[i, m]), scale[k])
@@ -919,6 +925,7 @@ def _differentiate(u, p, mode, tables, options, which, scale, result, reason, ja
                 ps, pk = _flow_terms(v, p)
                 fb, gb, _ = _exactly(x, y, v, p, mode, ps, pk, tables, ref, down)
                 v[m] = u[i, m]
+                ps, pk = _flow_terms(v, p)
             ft, gt = (fa - fb) / (2 * step), (ga - gb) / (2 * step)
             dx = -(gy * ft - fy * gt) / det
             dy = -(fx * gt - gx * ft) / det

@@ -864,6 +864,7 @@ def check_coolant(coolant: Coolant) -> str | None:
     return None
 
 
+@lru_cache(maxsize=256)
 def freezing_point(coolant: Coolant) -> float:
     """Temperature at which a coolant begins to freeze.
 

@@ -8,6 +8,7 @@ table of points, or from a compressor's ten-coefficient polynomials.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -216,8 +217,8 @@ class Parameters:
     def __post_init__(self) -> None:
         for name in cycle.PARAMETERS:
             value = getattr(self, name)
-            low, high = _BOUNDS.get(name, (-np.inf, np.inf))
-            if not (low <= value <= high) or not np.isfinite(value):
+            low, high = _BOUNDS.get(name, (-math.inf, math.inf))
+            if not (low <= value <= high) or math.isinf(value):
                 raise ValueError(
                     f"parameter {name} = {value!r} is not between {low:g} and {high:g}"
                 )
@@ -240,14 +241,23 @@ class Parameters:
             If a name is unknown, with the nearest known one, or a number is
             out of its bounds.
         """
-        for name in values:
-            if name not in cycle.PARAMETERS:
-                near = nearest(name, cycle.PARAMETERS)
-                raise ValueError(
-                    f'parameter "{name}" is not known'
-                    + (f'; write "{near}"' if near else "")
-                )
-        return cls(**{name: float(value) for name, value in values.items()})
+        return cls(**_known(values))
+
+    def replace(self, values: Mapping[str, float]) -> Parameters:
+        """Return these with some changed; raises as :meth:`from_dict` does."""
+        return dataclasses.replace(self, **_known(values))
+
+
+def _known(values: Mapping[str, float]) -> dict[str, float]:
+    """Return numbers by names that are parameters, or say which is none."""
+    for name in values:
+        if name not in cycle.PARAMETERS:
+            near = nearest(name, cycle.PARAMETERS)
+            raise ValueError(
+                f'parameter "{name}" is not known'
+                + (f'; write "{near}"' if near else "")
+            )
+    return {name: float(value) for name, value in values.items()}
 
 
 _POSITIVE = 1e-12
@@ -334,10 +344,7 @@ class HeatPump:
         ValueError
             If a name is not a parameter, with the nearest one that is.
         """
-        return dataclasses.replace(
-            self,
-            parameters=Parameters.from_dict(self.parameters.to_dict() | parameters),
-        )
+        return dataclasses.replace(self, parameters=self.parameters.replace(parameters))
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain numbers and strings, for JSON."""
@@ -732,11 +739,10 @@ class HeatPump:
         reasons: NDArray[np.int8],
         early: NDArray[np.int8],
     ) -> None:
-        reasons[early != 0] = early[early != 0]
+        np.copyto(reasons, early, where=early != 0)
+        freezing = fluids.freezing_point(self.source)
         with np.errstate(invalid="ignore"):
-            ice = outputs[:, cycle.Y_TSO] - fluids.ZERO_DEGC < fluids.freezing_point(
-                self.source
-            )
+            ice = outputs[:, cycle.Y_TSO] - fluids.ZERO_DEGC < freezing
         reasons[ice & (reasons == 0)] = Reason.FROZEN
         outputs[reasons != 0] = np.nan
 

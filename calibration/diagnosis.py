@@ -328,20 +328,11 @@ class _Court:
             for k, name in enumerate(drifting.names)
             if name not in laws and name not in ("source_heat_w", "sink_heat_w")
         }
+        # Without its speed, what a compressor sweeps is not told from how it is run.
         speed = model.given == "compressor_speed_hz"
         self.parts = {
-            part: kept
+            part: [name for name in names if name != "volumetric" or speed]
             for part, names in _PARTS.items()
-            if (
-                kept := [
-                    name
-                    for name in names
-                    if (name != "volumetric" or speed)
-                    and (name != "subcooling" or "liquid_temp_degc" in model.outputs)
-                    and (name != "superheat" or "suction_temp_degc" in model.outputs)
-                ]
-            )
-            and (part != "charge" or "subcooling" in kept)
         }
 
     def causes(self) -> list[Cause]:

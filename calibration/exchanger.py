@@ -125,6 +125,7 @@ def fit_exchanger(
     scatter, daily, correlation = scatter_of(rest, chosen.index)
     name = "exchanger_ua_w_k"
     error = scatter / np.sqrt(max(len(rest) / ALIKE, 1.0))
+    balance = chosen["exchanger_balance_error"].dropna()
     model = Model(
         unit=exchanger.id,
         role=Role.REFERENCE,
@@ -142,6 +143,7 @@ def fit_exchanger(
             "hot_flow_kg_s": (float(np.nanmin(hot)), float(np.nanmax(hot))),
             "cold_flow_kg_s": (float(np.nanmin(cold)), float(np.nanmax(cold))),
         },
+        closure=float(balance.median()) if len(balance) else float("nan"),
     )
     return Fit(
         model=model,

@@ -1,10 +1,10 @@
-"""How each component is doing, by the day, and what deserves to be said of it.
+"""How each component is doing, by the day, against the reference.
 
 One day gives one value with its interval for each component. Evidence adds up
-over days in a CUSUM whose limit is tuned on the reference period; a finding
-needs that and a size beyond what the instruments could have drifted. Sensors
-come first: while the energy balance or a frozen probe says that the plant is
-not what changed, nothing is said of the equipment that hangs on it.
+over days in a CUSUM whose limit is tuned on the reference period by a block
+bootstrap, for days resemble their neighbours. While the energy balance says that
+a probe lies, a day says nothing of the equipment that hangs on it. What deserves
+to be said of it all is :mod:`calibration.findings`' to decide.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from calibration import strainer
 from calibration.fit import (
     DEGRADATIONS,
     Fit,
@@ -62,6 +63,8 @@ _STRANGE = 0.25
 BALANCE = ("balance", "closure")
 _COP = ("machine", "cop_ratio")
 _EXCHANGER = ("exchanger", "conductance_ratio")
+RESISTANCE = "resistance_ratio"
+"""A loop's, at equal flow: the one indicator that grows as things get worse."""
 _Found = dict[tuple[str, str], tuple[float, float, float, int]]
 _Days = dict[pd.Timestamp, _Found]
 
@@ -85,18 +88,20 @@ def _of_machine(day: pd.DataFrame, model: Model, machine: Machine) -> _Found:
             found[indicator_of(name, model)] = (value, low, high, fit.windows)
     found[_COP] = _cop_ratio(steady, model, machine)
     if np.isfinite(model.closure):
-        error = steady["energy_balance_error"].dropna()
-        found[BALANCE] = nothing
-        if len(error) >= 3:
-            shift = float(error.median()) - model.closure
-            half = 1.96 * _balance_sigma(steady, model, machine)
-            found[BALANCE] = (
-                1.0 + shift,
-                1.0 + shift - half,
-                1.0 + shift + half,
-                len(error),
-            )
+        sigma = _balance_sigma(steady, model, machine)
+        found[BALANCE] = _closed(steady["energy_balance_error"], model, sigma)
     return found
+
+
+def _closed(
+    error: pd.Series[float], model: Model, sigma: float
+) -> tuple[float, float, float, int]:
+    """One plus what the energy balance has moved by since the reference."""
+    known = error.dropna()
+    if len(known) < 3:
+        return (float("nan"), float("nan"), float("nan"), 0)
+    value = 1.0 + float(known.median()) - model.closure
+    return (value, value - 1.96 * sigma, value + 1.96 * sigma, len(known))
 
 
 def _cop_ratio(
@@ -163,9 +168,17 @@ def _of_exchanger(day: pd.DataFrame, model: Model, exchanger: Exchanger) -> _Fou
             if np.isfinite(change):
                 variance += change**2
     half = 1.96 * float(np.sqrt(variance))
-    return {
+    found: _Found = {
         _EXCHANGER: (value, value * np.exp(-half), value * np.exp(half), len(known))
     }
+    if np.isfinite(model.closure):
+        sigma = 0.0
+        for side in ("hot", "cold"):
+            ends = base[f"{side}_inlet_temp_degc"] - base[f"{side}_outlet_temp_degc"]
+            pair = 0.07 * 1.4142 / max(float(ends.abs().median()), 0.1)
+            sigma = float(np.hypot(sigma, np.hypot(pair, 0.005)))
+        found[BALANCE] = _closed(steady["exchanger_balance_error"], model, sigma)
+    return found
 
 
 def daily(
@@ -211,9 +224,22 @@ def _measured(
     for end in ends.unique().sort_values():
         day = windows[ends == end]
         if isinstance(device, Machine):
-            found[end] = _of_machine(day, model, device)
+            own = _of_machine(day, model, device)
         else:
-            found[end] = _of_exchanger(day, model, device)
+            own = _of_exchanger(day, model, device)
+        found[end] = own | _of_loops(day, model)
+    return found
+
+
+def _of_loops(day: pd.DataFrame, model: Model) -> _Found:
+    """Each side's resistance at equal flow, over the reference's."""
+    found: _Found = {}
+    for loop in model.loops:
+        now = strainer.clogging(day, loop)
+        key = (f"{loop.side}_strainer", RESISTANCE)
+        found[key] = (float("nan"), float("nan"), float("nan"), 0)
+        if isinstance(now, strainer.Clogging):
+            found[key] = (now.ratio, now.low, now.high, now.windows)
     return found
 
 
@@ -255,6 +281,8 @@ def _judged(
             if np.isfinite(value):
                 value, low, high = value / centre, low / centre, high / centre
                 z = (1.0 - value) / scatter
+                if indicator == RESISTANCE:
+                    z = -z
                 if (component, indicator) == BALANCE:
                     value, low, high = (
                         x * centre - centre + 1.0 for x in (value, low, high)
@@ -320,7 +348,19 @@ def tune(
         With ``tuning``: by indicator the centre and scatter of its daily values
         and a CUSUM limit that a healthy year exceeds once in ten. [1]
     """
+    model = _with_loops(windows, model, device)
     return _tuned(_measured(windows, model.with_(tuning={}), device), model, seed)
+
+
+def _with_loops(
+    windows: pd.DataFrame, model: Model, device: Machine | Exchanger
+) -> Model:
+    """Learn how each side resists its flow, where the instruments show it."""
+    sides = ("source", "sink") if isinstance(device, Machine) else ("hot", "cold")
+    learnt = (strainer.learn(windows, side) for side in sides)
+    return model.with_(
+        loops=tuple(loop for loop in learnt if isinstance(loop, strainer.Loop))
+    )
 
 
 def commission(
@@ -345,6 +385,7 @@ def commission(
     Model, DataFrame
         The tuned reference, and the trend's beginning as :func:`daily` has it.
     """
+    model = _with_loops(windows, model, device)
     days = _measured(windows, model.with_(tuning={}), device)
     tuned = _tuned(days, model, seed)
     widened = {end: _widened(found, tuned) for end, found in days.items()}
@@ -380,6 +421,8 @@ def _tuned(days: _Days, model: Model, seed: int) -> Model:
         # A short reference has not seen all weather: widen as a t-quantile does.
         scatter *= 1.0 + 4.0 / len(values)
         z = np.clip((centre - values) / centre / scatter, -WINSOR, WINSOR)
+        if indicator == RESISTANCE:
+            z = -z
         tuning[indicator_key(str(component), str(indicator))] = {
             "centre": centre,
             "scatter": scatter,

@@ -21,6 +21,7 @@ from calibration import stored
 from calibration.correction import Correction
 from calibration.instruments import OUTPUTS
 from calibration.registry import RegistryError, Role
+from calibration.strainer import By, Loop
 from twin.exchanger import PlateExchanger
 from twin.fluids import check_coolant
 from twin.heatpump import CONDITIONS, GIVEN, PREDICTED, HeatPump
@@ -104,6 +105,8 @@ class Model:
         The measured quantities that it was fitted to and is judged by.
     flows
         Laws for the sides without a flow meter.
+    loops
+        How each side resisted its flow when it was new, where that is measured.
     correction
         What physics leaves over, None where none was kept.
     free, values, errors
@@ -143,6 +146,7 @@ class Model:
     given: str = ""
     outputs: tuple[str, ...] = ()
     flows: tuple[FlowLaw, ...] = ()
+    loops: tuple[Loop, ...] = ()
     correction: Correction | None = None
     free: tuple[str, ...] = ()
     values: Mapping[str, float] = field(default_factory=lambda: _EMPTY)
@@ -184,6 +188,11 @@ class Model:
             "flows": [
                 {name: getattr(law, name) for name in law.__slots__}
                 for law in self.flows
+            ],
+            "loops": [
+                {name: getattr(loop, name) for name in loop.__slots__}
+                | {"by": loop.by.value}
+                for loop in self.loops
             ],
             "correction": None
             if self.correction is None
@@ -267,6 +276,13 @@ class Model:
             )
             for law in data["flows"]
         )
+        loops = []
+        for told in data.get("loops", []):
+            stored.known(
+                [told["side"]], ("source", "sink", "hot", "cold"), "model.loops.side"
+            )
+            numbered = {k: float(v) for k, v in told.items() if k not in ("side", "by")}
+            loops.append(Loop(side=str(told["side"]), by=By(told["by"]), **numbered))
         found = data["correction"]
         closure = data["closure"]
         return cls(
@@ -276,6 +292,7 @@ class Model:
             given=str(data["given"]),
             outputs=tuple(data["outputs"]),
             flows=flows,
+            loops=tuple(loops),
             correction=None if found is None else Correction.from_dict(found),
             free=tuple(data["free"]),
             values=numbers("values"),

@@ -320,7 +320,8 @@ _DAY = timedelta(days=1)
 DEFAULT_DELAYS: Mapping[FindingKind, Delay] = {
     FindingKind.FOULING: Delay(timedelta(0), 3 * _DAY),
     FindingKind.COP_DEGRADATION: Delay(timedelta(0), 3 * _DAY),
-    FindingKind.UNCERTAIN: Delay(timedelta(0), 3 * _DAY),
+    # More days may tell what it is; nobody is called to a question before.
+    FindingKind.UNCERTAIN: Delay(5 * _DAY, 3 * _DAY),
     FindingKind.MISSED_RECOVERY: Delay(timedelta(0), 2 * _DAY),
     FindingKind.SENSOR: Delay(timedelta(minutes=10), _DAY),
     FindingKind.TELEMETRY: Delay(timedelta(minutes=5), _DAY),

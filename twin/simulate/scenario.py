@@ -88,7 +88,7 @@ _WEAR: dict[FaultKind, tuple[FindingKind, str]] = {
     FaultKind.CONDENSER_FOULING: (FindingKind.FOULING, "condenser"),
     FaultKind.EVAPORATOR_FOULING: (FindingKind.FOULING, "evaporator"),
     FaultKind.EXCHANGER_FOULING: (FindingKind.FOULING, "exchanger"),
-    FaultKind.STRAINER: (FindingKind.FOULING, "strainer"),
+    FaultKind.STRAINER: (FindingKind.FOULING, "cold_strainer"),
     FaultKind.ISENTROPIC_LOSS: (FindingKind.COP_DEGRADATION, "compressor"),
     FaultKind.VOLUMETRIC_LOSS: (FindingKind.COP_DEGRADATION, "compressor"),
     FaultKind.UNDERCHARGE: (FindingKind.COP_DEGRADATION, "charge"),

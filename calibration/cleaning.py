@@ -215,6 +215,7 @@ def restarted(
     if not last:
         return history
     statistic = history["statistic"].to_numpy(dtype=float, copy=True)
+    values = history["value"].to_numpy(dtype=float)
     for component, time in last.items():
         rows = (
             (history["component"] == component)
@@ -226,10 +227,9 @@ def restarted(
         )
         total = 0.0
         for place in np.flatnonzero(rows.to_numpy()):
-            value = float(history["value"].iloc[place])
-            if np.isfinite(value):
-                z = (1.0 - value) / scatter
-                total = max(0.0, total + float(np.clip(z, -WINSOR, WINSOR)) - SLACK)
+            if np.isfinite(values[place]):
+                z = (1.0 - values[place]) / scatter
+                total = max(0.0, total + min(max(z, -WINSOR), WINSOR) - SLACK)
             statistic[place] = total
     return history.assign(statistic=statistic)
 
@@ -257,26 +257,37 @@ def _medians(ends: pd.DatetimeIndex, value: Array, time: datetime) -> tuple[floa
     )
 
 
-def _wander(ends: pd.DatetimeIndex, value: Array, cleaned: Iterable[datetime]) -> float:
-    """Return how far medians of a week are apart when nothing was done. [1].
+def _steps(value: Array, days: int) -> Array:
+    """Return at each judged day the median from it on less the one before it. [1]."""
+    median = pd.Series(value).rolling(days).median().to_numpy()
+    step = np.full(len(value), np.nan)
+    if len(value) >= 2 * days:
+        step[days : len(value) - days + 1] = (
+            median[2 * days - 1 :] - median[days - 1 : -days]
+        )
+    return step
 
-    One standard deviation, from the unit's own days; dirt that grows in the
-    meantime is in it.
+
+def _wander(ends: pd.DatetimeIndex, value: Array, cleaned: Iterable[datetime]) -> float:
+    """Return how medians of a week differ when nothing was done. [1].
+
+    One standard deviation, from the unit's own days, around what dirt that grows
+    in the meantime makes of them.
     """
-    steps = np.diff(value)
-    daily = 1.4826 * float(np.median(np.abs(steps))) / np.sqrt(2.0) if len(steps) else 0
+    jitter = np.abs(np.diff(value))
+    daily = 1.4826 * float(np.median(jitter)) / np.sqrt(2.0) if len(jitter) else 0.0
     # Medians of seven days of independent errors, each wider by a quarter.
     least = max(1.25 * daily * np.sqrt(2.0 / DAYS), 0.002)
-    calm = []
-    around = [pd.Timestamp(time) for time in cleaned]
-    for end in ends[DAYS::LEAST_DAYS]:
-        if any(abs(end - time) <= 2 * _APART for time in around):
-            continue
-        before, after, old, new = _medians(ends, value, end.to_pydatetime())
-        if old >= LEAST_DAYS and new >= LEAST_DAYS:
-            calm.append(after - before)
-    if len(calm) >= DAYS:
-        least = max(least, 1.4826 * float(np.median(np.abs(calm))))
+    step = _steps(value, DAYS)
+    for time in cleaned:
+        near = np.abs((ends - pd.Timestamp(time)).total_seconds()) <= (
+            2 * _APART.total_seconds()
+        )
+        step[near] = np.nan
+    calm = step[np.isfinite(step)]
+    if len(calm) >= 2 * DAYS:
+        off = np.abs(calm - np.median(calm))
+        least = max(least, 1.4826 * float(np.median(off)))
     return float(least)
 
 
@@ -310,16 +321,11 @@ def _unlogged(
 ) -> list[Cleaning]:
     """Find the jumps that nobody logged, the largest of each fortnight."""
     candidates: list[Cleaning] = []
-    for place in range(LEAST_DAYS, len(ends) - LEAST_DAYS + 1):
-        time = (ends[place] - pd.Timedelta(days=1)).to_pydatetime()
+    # Three days on either side: what came over weeks was no cleaning.
+    near = np.nan_to_num(_steps(value, LEAST_DAYS), nan=0.0)
+    for place in np.flatnonzero(near >= LEAST_JUMP):
+        time = (ends[int(place)] - pd.Timedelta(days=1)).to_pydatetime()
         if any(abs(time - other) <= _APART for other in known):
-            continue
-        # Three days on either side: what came over weeks was no cleaning.
-        near = float(
-            np.median(value[place : place + LEAST_DAYS])
-            - np.median(value[place - LEAST_DAYS : place])
-        )
-        if near < LEAST_JUMP:
             continue
         one = _judged(ends, value, time, usual)
         sure = one.gain - _SIGMAS_UNASKED * (one.gain - one.low) / 1.96 > 0.0

@@ -25,7 +25,7 @@ from calibration.diagnosis import (
     decisive,
     diagnose,
 )
-from calibration.forecast import Forecast, forecast, last_cleaning
+from calibration.forecast import last_cleaning
 from calibration.health import BALANCE, SLACK, WINSOR, day_ends, stuck
 from calibration.model import Model, conditions
 from twin.finding import Finding, FindingKind, Refusal
@@ -411,22 +411,9 @@ def _equipment(
     model, series = case.model, notice.series
     component, indicator = notice.component, notice.indicator
     value, low, high = notice.value, notice.low, notice.high
-    energy = _extra_energy(component, indicator, value, model, case.windows)
+    energy = extra_energy(component, indicator, value, model, case.windows)
     cost = _priced(energy, case.prices.electricity_eur_j)
     fouling = indicator == "conductance_ratio"
-    ahead: Forecast | Refusal | None = None
-    if fouling:
-        resistance = 1.0 / value - 1.0
-        ahead = forecast(
-            pd.Series(
-                series["value"].to_numpy(dtype=float),
-                index=pd.DatetimeIndex(series["time"]),
-            ),
-            since=last_cleaning(case.log, model.unit, component, case.now),
-            cleaning_cost=case.device.cleaning_cost_eur,
-            cost_per_resistance=None if cost is None else max(cost, 0.0) / resistance,
-        )
-    clean_by = ahead.clean_by if isinstance(ahead, Forecast) else None
     sentence = (
         f"{model.unit}: {component} at {value:.0%} of its {_WHAT[indicator]} as"
         f" commissioned (95 %: {low:.0%} to {high:.0%}), since"
@@ -434,8 +421,6 @@ def _equipment(
     )
     if cost is not None:
         sentence += f" It costs {cost:.2f} EUR a day."
-    if clean_by is not None:
-        sentence += f" Cleaning pays by {clean_by:%Y-%m-%d}."
     evidence: dict[str, Any] = {
         "indicator": indicator,
         "statistic": float(series["statistic"].iloc[-1]),
@@ -447,16 +432,6 @@ def _equipment(
     }
     if diagnosis is not None:
         evidence["diagnosis"] = diagnosis.to_dict()
-    if isinstance(ahead, Forecast):
-        evidence["forecast"] = {
-            "rate_per_day": ahead.rate,
-            "rate_low": ahead.rate_low,
-            "rate_high": ahead.rate_high,
-            "earliest": None if ahead.earliest is None else ahead.earliest.isoformat(),
-            "latest": None if ahead.latest is None else ahead.latest.isoformat(),
-        }
-    elif isinstance(ahead, Refusal):
-        evidence["forecast"] = ahead.sentence
     return Finding(
         unit=model.unit,
         kind=FindingKind.FOULING if fouling else FindingKind.COP_DEGRADATION,
@@ -471,7 +446,6 @@ def _equipment(
         cost_eur_day=cost,
         energy_j_day=energy,
         emission_kg_day=_priced(energy, case.prices.electricity_kg_j),
-        clean_by=clean_by,
         evidence=evidence,
     )
 
@@ -501,7 +475,7 @@ def _unnoticed(
     fouling = indicator == "conductance_ratio"
     energy = None
     if indicator:
-        energy = _extra_energy(component, indicator, value, case.model, case.windows)
+        energy = extra_energy(component, indicator, value, case.model, case.windows)
     cost = _priced(energy, case.prices.electricity_eur_j)
     what = _WHAT.get(indicator, "superheat")
     return Finding(
@@ -568,10 +542,27 @@ def _priced(energy: float | None, price: float | None) -> float | None:
     return None if energy is None or price is None else energy * price
 
 
-def _extra_energy(
+def extra_energy(
     component: str, indicator: str, value: float, model: Model, windows: pd.DataFrame
 ) -> float | None:
-    """Electricity for each day of running so, at equal delivered heat. [J]."""
+    """Return the electricity that a loss costs a day at equal delivered heat. [J].
+
+    Parameters
+    ----------
+    component, indicator : str
+        What lost.
+    value : float
+        What is left of it, over the reference. [1]
+    model : Model
+        The unit's reference.
+    windows : DataFrame
+        Of the days that are priced.
+
+    Returns
+    -------
+    float or None
+        None where physics does not price it, or nothing ran steadily. [J]
+    """
     name = PARAMETER_OF.get((component, indicator))
     pump = model.physics
     if name is None or not isinstance(pump, HeatPump) or name not in DEGRADATIONS:

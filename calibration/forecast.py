@@ -191,47 +191,6 @@ def last_cleaning(
     return max(times, default=None)
 
 
-def forecast(
-    ratio: pd.Series,
-    *,
-    since: datetime | None,
-    cleaning_cost: float,
-    cost_per_resistance: float | None,
-) -> Forecast | Refusal:
-    """Forecast as :func:`look_ahead`, at a cost that is the same every day.
-
-    Parameters
-    ----------
-    ratio : Series
-        Daily conductance over the reference's, index in UTC. [1]
-    since : datetime or None
-        The last cleaning; earlier days are left out. None takes all. UTC.
-    cleaning_cost : float
-        Cost of one cleaning. [EUR]
-    cost_per_resistance : float or None
-        Cost per day of a fouling resistance as large as the clean surface's
-        own; None where energy has no known price. [EUR]
-
-    Returns
-    -------
-    Forecast or Refusal
-        Refused as :func:`calibration.growth.growth` is.
-    """
-    times = pd.DatetimeIndex(ratio.index)
-    value = ratio.to_numpy(dtype=float)
-    daily = pd.DataFrame({"time": times, "value": value, "low": value, "high": value})
-    calendar = None
-    if cost_per_resistance is not None:
-        calendar = Calendar(pd.Series(cost_per_resistance, index=times.normalize()))
-    return look_ahead(
-        daily,
-        now=(times.max() if len(times) else pd.Timestamp(0, tz="UTC")).to_pydatetime(),
-        since=since,
-        cleaning_cost=cleaning_cost,
-        calendar=calendar,
-    )
-
-
 def look_ahead(
     daily: pd.DataFrame,
     *,

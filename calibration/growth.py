@@ -36,7 +36,7 @@ LEAST_DAYS = 21.0
 LEAST_SIGNAL = 3.0
 LEVEL = 0.05
 """How far from clean a surface may be after its cleaning, one deviation. [1]"""
-SEASON = 0.01
+SEASON = 0.013
 """How far a model and its instruments may err with the season, one deviation. [1]"""
 _POINTS = 150
 _DRAWS = 400

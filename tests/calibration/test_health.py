@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
 
@@ -280,20 +279,6 @@ def test_without_a_price_the_cost_is_unknown():
 
     assert one.cost_eur_day is None
     assert one.energy_j_day is not None
-
-
-def test_a_growing_fouling_gets_a_cleaning_date():
-    """Forty days of growth, and the date lies ahead of the start."""
-    days = 63
-    told, found = judged(days, fault(FaultKind.CONDENSER_FOULING, 0.30, "linear"))
-    told = replace(told, cleaning_cost_eur=400.0)
-    result, _ = said(told, found)
-    (one,) = [f for f in result if f.component == "condenser"]
-
-    assert one.clean_by is not None
-    assert one.clean_by > BEGINS
-    assert isinstance(one.evidence["forecast"], dict)
-    assert one.clean_by.strftime("%Y-%m-%d") in one.sentence
 
 
 @pytest.mark.parametrize("size", [0.20, 0.0])

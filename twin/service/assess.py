@@ -32,13 +32,16 @@ from calibration import (
     probes,
     steady,
 )
+from calibration.cleaning import Cleaning, believed, cleanings, restarted
+from calibration.forecast import Forecast
 from calibration.model import Model, expect
+from calibration.outlook import PRICE, dated, outlooks
 from calibration.registry import Registry, Role
 from twin import kpi, ledger
 from twin.finding import Finding, FindingKind, Refusal
 from twin.heatpump import HeatPump
 from twin.plant import Action, Exchanger, Machine, Maintenance, Plant
-from twin.service.results import Results, empty, to_json
+from twin.service.results import Results, empty, plain, to_json
 from twin.states import derive_rejector
 
 if TYPE_CHECKING:
@@ -90,6 +93,9 @@ class _Twin:
     recalibrated: datetime | None = None
     commissioned: datetime | None = None
     score: Score = field(default_factory=lambda: Score())
+    cleanings: tuple[Cleaning, ...] = ()
+    ahead: dict[str, Forecast | Refusal] = field(default_factory=dict)
+    looked: tuple[object, ...] = ()
     probes: probes.Memory = field(default_factory=probes.Memory)
 
 
@@ -474,6 +480,7 @@ class Assessor:
                 continue
             rows = results.health[results.health["unit"] == unit]
             twin.history = rows[rows["time"] <= pd.Timestamp(until)]
+            self._look_for_cleanings(twin, until)
         cut = pd.Timestamp(until)
         self._kpis = [results.kpis[results.kpis["time"] <= cut]]
         self._recent = results.ledger[results.ledger["time"] <= cut]
@@ -499,9 +506,10 @@ class Assessor:
                 twin.reference,
                 twin.device,
                 history=twin.history,
-                log=self.plant.maintenance,
+                log=believed(self.plant.maintenance, twin.cleanings),
             )
             twin.history = _joined([twin.history, rows])
+            self._look_for_cleanings(twin, stop)
         if twin.reference is not None and isinstance(twin.device, Machine):
             since = twin.recalibrated or stop
             if stop - since >= self.plant.schedule.every:
@@ -773,7 +781,7 @@ class Assessor:
                     for name in last.columns
                     if len(last) and last[name].notna().all()
                 }
-            hours.append(kpi.hourly(machine, table, step=step))
+            hours.append(_with_price(kpi.hourly(machine, table, step=step), tables))
         return accounts, hours
 
     def _score(self, tables: Tables, healthy: Tables) -> None:
@@ -849,9 +857,10 @@ class Assessor:
                 week,
                 now=stop,
                 prices=prices,
-                log=self.plant.maintenance,
+                log=believed(self.plant.maintenance, twin.cleanings),
                 version=twin.reference_version,
             )
+            own = dated(own, self._ahead(twin, stop), twin.cleanings)
             priced = bill.cop_findings(
                 own,
                 twin.reference,
@@ -887,6 +896,42 @@ class Assessor:
         found += _unknown(self._active, [*found, *told])
         self._lying = tuple(told)
         self._active = tuple(sorted(found, key=lambda finding: finding.key))
+
+    def _look_for_cleanings(self, twin: _Twin, stop: datetime) -> None:
+        """Verify what the log claims; what shows begins its evidence anew."""
+        if twin.reference is None or twin.history is None:
+            return
+        twin.cleanings = cleanings(
+            twin.history, self.plant.maintenance, twin.device.id, now=stop
+        )
+        twin.history = restarted(twin.history, twin.cleanings, twin.reference.tuning)
+
+    def _ahead(self, twin: _Twin, stop: datetime) -> dict[str, Forecast | Refusal]:
+        """Look ahead as of the last Monday: nobody plans by a date that moves daily."""
+        if twin.reference is None or twin.history is None or twin.windows is None:
+            return {}
+        monday = stop - stop.weekday() * DAY
+        log = believed(self.plant.maintenance, twin.cleanings)
+        asked = (monday, twin.reference_version, *log)
+        if twin.looked != asked:
+            self._kpis = [_joined(self._kpis)] if self._kpis else []
+            hours = self._kpis[0] if self._kpis else empty("kpis")
+            twin.ahead = outlooks(
+                twin.history,
+                twin.reference,
+                twin.device,
+                twin.windows,
+                now=monday,
+                hours=hours[hours["unit"] == twin.device.id],
+                prices=findings.Prices(
+                    electricity_eur_j=self._site_value(
+                        PRICE, self.plant.tariff.electricity_price_eur_j
+                    )
+                ),
+                log=log,
+            )
+            twin.looked = asked
+        return twin.ahead
 
     def _site_value(self, point: str, otherwise: float | None) -> float | None:
         known = self._latest.get(Plant.SITE, {}).get(point)
@@ -989,6 +1034,16 @@ class Assessor:
                     self._set_aside,
                 ),
                 "not_assessable": self.refusals(),
+                "outlook": {
+                    unit: plain(self._ahead(twin, self.until))
+                    for unit, twin in self._twins.items()
+                    if self.until is not None
+                },
+                "cleanings": [
+                    plain(one)
+                    for twin in self._twins.values()
+                    for one in twin.cleanings
+                ],
                 "power_prediction": {
                     unit: twin.score.to_dict()
                     for unit, twin in self._twins.items()
@@ -1091,6 +1146,16 @@ def _unknown(before: Iterable[Finding], found: Iterable[Finding]) -> list[Findin
 def _digest(plant: Plant) -> str:
     """Return what names a configuration, the same in every process."""
     return hashlib.sha256(to_json(plant).encode()).hexdigest()
+
+
+def _with_price(hours: pd.DataFrame, tables: Tables) -> pd.DataFrame:
+    """Return the hours with the price of each, where the site tells one."""
+    site = tables.get(Plant.SITE)
+    if site is None or PRICE not in site:
+        return hours
+    price = site[PRICE].groupby(pd.DatetimeIndex(site.index).ceil("h")).mean()
+    told = price.reindex(pd.DatetimeIndex(hours["time"])).to_numpy()
+    return hours.assign(**{PRICE: told})
 
 
 def _shown(expected: pd.DataFrame) -> list[str]:

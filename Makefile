@@ -10,7 +10,7 @@ help:
 	@echo "make demo    see the twin work: simulated plant, real broker, page at http://127.0.0.1:8080"
 	@echo "make test    lint, types, import floors and every test"
 	@echo "make lint    the quick half of it"
-	@echo "make lock    write deploy/requirements.lock from this environment"
+	@echo "make lock    write the locks of deploy/ from this environment"
 
 $(VENV)/.installed: pyproject.toml
 	@echo "Setting up $(VENV) (once, one to three minutes) ..."
@@ -38,6 +38,7 @@ test: lint
 
 lock: $(VENV)/.installed
 	$(BIN)/python deploy/lock.py > deploy/requirements.lock
+	$(BIN)/python deploy/lock.py build > deploy/build.lock
 
 clean:
 	rm -rf $(VENV) .coverage .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis

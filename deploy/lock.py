@@ -1,6 +1,7 @@
-"""Print a hash-pinned lock file of what the service needs to run.
+"""Print a hash-pinned lock file of what the service needs to run, or to be built.
 
     python deploy/lock.py > deploy/requirements.lock
+    python deploy/lock.py build > deploy/build.lock
     pip install --require-hashes --no-deps -r deploy/requirements.lock
 
 The versions are those installed here, so a lock is what the tests ran with.
@@ -68,14 +69,22 @@ def hashes(versions: dict[str, str]) -> dict[str, str]:
 
 
 def main() -> None:
-    """Print the lock."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    versions = closure(project["dependencies"])
+    """Print the lock of what is named on the command line: run, or build."""
+    document = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    wanted = {
+        "run": ("requirements.lock", document["project"]["dependencies"]),
+        "build": ("build.lock", document["build-system"]["requires"]),
+    }
+    named = sys.argv[1] if len(sys.argv) > 1 else "run"
+    if named not in wanted:
+        sys.exit(f'lock: "{named}" is nothing to lock; write run or build')
+    file, requirements = wanted[named]
+    versions = closure(requirements)
     digests = hashes(versions)
     python = ".".join(map(str, sys.version_info[:2]))
     lines = [
         f"# Written by deploy/lock.py on Python {python}, {sys.platform}.",
-        "# pip install --require-hashes --no-deps -r deploy/requirements.lock",
+        f"# pip install --require-hashes --no-deps -r deploy/{file}",
     ]
     lines += [
         f"{name}=={version} \\\n    --hash=sha256:{digests[name]}"

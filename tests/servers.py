@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.parse
 import urllib.request
@@ -21,14 +22,21 @@ from pathlib import Path
 
 import pytest
 
-_SEARCH = os.environ.get("PATH", os.defpath) + ":/usr/sbin:/usr/local/sbin"
+# What pip has installed beside the interpreter, then what the machine has.
+_SEARCH = os.pathsep.join(
+    [
+        str(Path(sys.executable).parent),
+        os.environ.get("PATH", os.defpath),
+        "/usr/sbin:/usr/local/sbin",
+    ]
+)
 
 
 def program(name: str) -> str:
     """Return the path of a server; skip without it, but fail where CI is set."""
     found = shutil.which(name, path=_SEARCH)
     if found is None:
-        reason = f"{name} is not installed here; apt-get install it to run this"
+        reason = f"{name} is not installed here; install it to run this"
         if os.environ.get("CI"):
             pytest.fail(f"{reason}, and in CI no server-backed test may skip")
         pytest.skip(reason)

@@ -126,10 +126,10 @@ def test_room_and_journal_are_what_the_disk_says(service: Service) -> None:
 def test_jobs_are_counted_and_timed(service: Service) -> None:
     """One that fails counts as failed, and its last success stays behind."""
     before = waited(service, lambda seen: seen.get(
-        ("hptwin_job_runs_total", "deliver", "done"), 0.0) > 0.0)  # fmt: skip
+        ("hptwin_job_runs_total", "done", "deliver"), 0.0) > 0.0)  # fmt: skip
     whole = service.notifier.deliver
     service.notifier.deliver = lambda now: 1 / 0  # type: ignore[method-assign, assignment, return-value]
-    key = ("hptwin_job_runs_total", "deliver", "failed")
+    key = ("hptwin_job_runs_total", "failed", "deliver")
     failing = waited(service, lambda seen: seen.get(key, 0.0) > 1.0)
     assert failing["hptwin_ready",] == 0.0
     service.notifier.deliver = whole  # type: ignore[method-assign]

@@ -1,7 +1,8 @@
 """What the service says of itself beyond its intake: metrics for Prometheus.
 
 Few labels, and only such as grow with the plant and not with time: a unit, a
-point, a job. What nobody knows has no sample, never a zero.
+point, a task. (``job`` is a word of Prometheus' own, for what it scrapes.) What
+nobody knows has no sample, never a zero.
 """
 
 from __future__ import annotations
@@ -154,7 +155,7 @@ class Vitals(Collector):
 
     def _work(self) -> Iterable[Family]:
         runs = CounterMetricFamily(
-            "hptwin_job_runs", "Runs of a job that ended.", labels=["job", "outcome"]
+            "hptwin_job_runs", "Runs of a job that ended.", labels=["task", "outcome"]
         )
         for key, number in sorted(self.jobs.runs.copy().items()):
             runs.add_metric(list(key), number)
@@ -162,7 +163,7 @@ class Vitals(Collector):
         misses = CounterMetricFamily(
             "hptwin_job_misses",
             "Times that a job was due and its last run had not ended.",
-            labels=["job"],
+            labels=["task"],
         )
         # Named from the first scrape on, so that a rate sees the first miss.
         jobs = {job for job, _ in self.jobs.runs.copy()} | set(self.jobs.misses.copy())
@@ -172,7 +173,7 @@ class Vitals(Collector):
         succeeded = GaugeMetricFamily(
             "hptwin_job_last_success_timestamp_seconds",
             "When a job last ended well.",
-            labels=["job"],
+            labels=["task"],
         )
         for job, when in sorted(self.jobs.succeeded.copy().items()):
             succeeded.add_metric([job], when)

@@ -185,13 +185,15 @@ class CopLoss:
     ``reference_cop`` less the parts' ``cop`` is ``cop``; both are ratios of
     sums over the same delivered heat. [1] ``parts`` hold every component that
     could be judged, ``lacking`` says of the others what would have to be
-    known. ``rows`` is the number of windows behind it.
+    known. ``heat_w`` is the mean heat delivered [W], ``rows`` the number of
+    windows behind it.
     """
 
     reference_cop: float
     cop: float
     parts: Mapping[Component, Part]
     lacking: Mapping[Component, str]
+    heat_w: float
     rows: int
 
     @property
@@ -229,9 +231,10 @@ def cop_loss(
     current: HeatPump,
     conditions: pd.DataFrame,
     *,
-    usual: Mapping[str, float] | None = None,
+    usual: Mapping[str, float | Sequence[float] | Array] | None = None,
     measured_power: Sequence[float] | Array | None = None,
     auxiliaries: tuple[Sequence[float] | Array, Sequence[float] | Array] | None = None,
+    left_over: tuple[Sequence[float] | Array, Sequence[float] | Array] | None = None,
     delivered_j_day: float | None = None,
     electricity_price: float | None = None,
     electricity_emission: float | None = None,
@@ -245,16 +248,20 @@ def cop_loss(
     conditions : DataFrame
         Steady windows: the four liquid conditions and ``sink_heat_w``, the
         heat that every variant of the machine has to deliver. [degC, kg/s, W]
-    usual : mapping of str to float, optional
-        Conditions of the reference period, by column; what differs from them
-        is the boundary's part. Without it the loss is that of two machines at
-        the same boundary. [degC, kg/s]
+    usual : mapping of str to float or array, optional
+        Conditions of the reference period, by column, one for all windows or one
+        each; what differs from them is the boundary's part. Without it the loss
+        is that of two machines at the same boundary. [degC, kg/s]
     measured_power : array, optional
         The unit's electrical power in these windows; what the current model
         does not explain of it is a part of its own. [W]
     auxiliaries : (array, array), optional
         Pump power in these windows as in the reference period and as
         measured; with it the COP is that of the system. [W]
+    left_over : (array, array), optional
+        By how much the machine as commissioned made more heat, and drew more
+        power, than its physics says of these windows; of every variant alike.
+        One without it. [1]
     delivered_j_day : float, optional
         Heat delivered in a day, which scales the parts to a day; without it
         that of the windows, taken as 10 minutes each of one day. [J]
@@ -287,6 +294,11 @@ def cop_loss(
         else (_long(auxiliaries[0], length), _long(auxiliaries[1], length))
     )
     measured = None if measured_power is None else _long(measured_power, length)
+    more_heat, more_power = (
+        (np.ones(length), np.ones(length))
+        if left_over is None
+        else (_long(left_over[0], length), _long(left_over[1], length))
+    )
 
     before, now = reference.parameters.to_dict(), current.parameters.to_dict()
     moved = [
@@ -295,6 +307,7 @@ def cop_loss(
         if any(before[name] != now[name] for name in names)
     ]
     runs: dict[frozenset[str], Array] = {}
+    conditions = conditions.assign(sink_heat_w=heat / more_heat)
     place = conditions.assign(**(usual or {}))
 
     def power(changed: frozenset[str]) -> Array:
@@ -305,7 +318,8 @@ def cop_loss(
         if key not in runs:
             machine = swapped(reference, current, [Component(one) for one in differs])
             answer = machine.predict(conditions if here else place, given="sink_heat_w")
-            runs[key] = answer["compressor_power_w"].to_numpy(dtype=float)
+            drawn = answer["compressor_power_w"].to_numpy(dtype=float)
+            runs[key] = drawn * more_power
         return runs[key]
 
     factors = [Component.BOUNDARY] if usual is not None else []
@@ -371,6 +385,7 @@ def cop_loss(
         cop=float(evaluate(everything)[0]),
         parts=MappingProxyType(parts),
         lacking=MappingProxyType(lacking),
+        heat_w=delivered / rows,
         rows=rows,
     )
 

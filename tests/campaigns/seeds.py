@@ -44,22 +44,29 @@ def collect(
     cases: Iterable[tuple[str, Callable[[], Row]]], resume: Path | None
 ) -> list[Row]:
     """Return what each case gave, from the file where it is already there."""
-    known: dict[str, Row] = {}
+    there: dict[str, Row] = {}
     if resume is not None and resume.exists():
         for line in resume.read_text().splitlines():
             row = json.loads(line)
-            known[row["case"]] = row
+            there[row["case"]] = row
     rows = []
     for case, run in cases:
-        if case not in known:
+        if case not in there:
             began = time.monotonic()
-            known[case] = {"case": case, **run()}
-            say(f"{case}: {_short(known[case])}, {time.monotonic() - began:.0f} s")
+            there[case] = {"case": case, **run()}
+            say(f"{case}: {_short(there[case])}, {time.monotonic() - began:.0f} s")
             if resume is not None:
                 with resume.open("a") as file:
-                    file.write(json.dumps(known[case]) + "\n")
-        rows.append(known[case])
+                    file.write(json.dumps(there[case]) + "\n")
+        rows.append(there[case])
     return rows
+
+
+def known(resume: Path | None) -> set[str]:
+    """Return which cases a file already holds."""
+    if resume is None or not resume.exists():
+        return set()
+    return {json.loads(line)["case"] for line in resume.read_text().splitlines()}
 
 
 def _short(row: Row) -> str:

@@ -304,3 +304,32 @@ def test_another_refrigerant_is_no_degradation(reference):
     )
     with pytest.raises(ValueError, match="opens a new reference"):
         cop_loss(reference, other, day(reference))
+
+
+def test_what_physics_leaves_over_is_no_fault(reference):
+    """A machine that always drew 3 % more than its physics says has lost nothing."""
+    windows = day(reference)
+    told = reference.predict(windows, given="sink_heat_w")["compressor_power_w"]
+    found = cop_loss(
+        reference,
+        reference,
+        windows,
+        measured_power=1.03 * told.to_numpy(),
+        left_over=(np.ones(24), np.full(24, 1.03)),
+    )
+
+    assert isinstance(found, CopLoss)
+    assert found.parts[Component.UNEXPLAINED].cop == pytest.approx(0.0, abs=1e-12)
+    assert found.heat_w == pytest.approx(windows["sink_heat_w"].mean())
+
+
+def test_usual_conditions_may_swing(reference):
+    """One value for each window, as well as one for all."""
+    windows = day(reference)
+    warmer = windows["source_inlet_temp_degc"].to_numpy() + 3.0
+    found = cop_loss(
+        reference, reference, windows, usual={"source_inlet_temp_degc": warmer}
+    )
+
+    assert isinstance(found, CopLoss)
+    assert found.parts[Component.BOUNDARY].cop > 0.05

@@ -26,6 +26,7 @@ from twin.service.results import (
 )
 
 FILES = [
+    "attribution.parquet",
     "findings.json",
     "health.parquet",
     "kpis.parquet",
@@ -134,6 +135,17 @@ def test_a_time_nobody_can_place_is_refused(frame):
     """A naive time is another hour on another machine."""
     with pytest.raises(ResultsError, match=r"time.*UTC|UTC"):
         in_order(frame, "kpis")
+
+
+def test_results_from_before_a_table_was_kept_are_read(tmp_path: Path):
+    """A service that comes back after an update reads what it wrote before it."""
+    sample_results.results().write(tmp_path)
+    (tmp_path / "attribution.parquet").unlink()
+    read = Results.read(tmp_path)
+
+    assert read.attribution.empty
+    assert list(read.attribution.columns) == list(COLUMNS["attribution"])
+    assert len(read.kpis)
 
 
 @pytest.mark.parametrize("damage", ["missing", "torn", "foreign"])

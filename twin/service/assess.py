@@ -31,8 +31,10 @@ from calibration import (
     health,
     probes,
     steady,
+    waterfall,
 )
 from calibration.cleaning import Cleaning, believed, cleanings, restarted
+from calibration.findings import Prices
 from calibration.forecast import Forecast
 from calibration.model import Model, expect
 from calibration.outlook import PRICE, dated, outlooks
@@ -41,7 +43,7 @@ from twin import kpi, ledger
 from twin.finding import Finding, FindingKind, Refusal
 from twin.heatpump import HeatPump
 from twin.plant import Action, Exchanger, Machine, Maintenance, Plant
-from twin.service.results import Results, empty, plain, to_json
+from twin.service.results import Results, empty, in_order, plain, to_json
 from twin.states import derive_rejector
 
 if TYPE_CHECKING:
@@ -228,6 +230,7 @@ class Assessor:
         self._judged: frozenset[str] = frozenset()
         self._latest: dict[str, dict[str, tuple[float, datetime]]] = {}
         self._expected: dict[str, dict[str, float]] = {}
+        self._split: tuple[datetime | None, pd.DataFrame] = (None, empty("attribution"))
         for unit, twin in self._twins.items():
             known = registry.active(unit, Role.REFERENCE)
             if known is None:
@@ -826,15 +829,7 @@ class Assessor:
     # --- findings ------------------------------------------------------------
 
     def _find(self, stop: datetime, memories: Mapping[str, probes.Memory]) -> None:
-        tariff = self.plant.tariff
-        prices = findings.Prices(
-            electricity_eur_j=self._site_value(
-                "electricity_price_eur_j", tariff.electricity_price_eur_j
-            ),
-            electricity_kg_j=self._site_value(
-                "electricity_emission_kg_j", tariff.electricity_emission_kg_j
-            ),
-        )
+        prices = self._prices()
         found: list[Finding] = []
         lying = {unit: memory.lying for unit, memory in memories.items()}
         named = {
@@ -932,6 +927,44 @@ class Assessor:
             )
             twin.looked = asked
         return twin.ahead
+
+    def _prices(self) -> Prices:
+        """Return what electricity costs and emits now."""
+        tariff = self.plant.tariff
+        return Prices(
+            electricity_eur_j=self._site_value(
+                "electricity_price_eur_j", tariff.electricity_price_eur_j
+            ),
+            electricity_kg_j=self._site_value(
+                "electricity_emission_kg_j", tariff.electricity_emission_kg_j
+            ),
+        )
+
+    def _attribution(self) -> pd.DataFrame:
+        """Return where each machine's COP of the last week went, made once a day."""
+        if self.until is None or self._split[0] == self.until:
+            return self._split[1]
+        tables = []
+        for machine in self.plant.machines:
+            twin = self._twins[machine.id]
+            if twin.reference is None or twin.windows is None:
+                continue
+            week = twin.windows[twin.windows.index > pd.Timestamp(self.until - AGAIN)]
+            told = waterfall.waterfall(
+                week, twin.reference, machine, prices=self._prices()
+            )
+            if isinstance(told, Refusal):
+                told = pd.DataFrame(
+                    {
+                        "unit": [machine.id],
+                        "component": [waterfall.COMMISSIONED],
+                        "why": [told.sentence],
+                    }
+                )
+            tables.append(told.assign(time=pd.Timestamp(self.until)))
+        made = in_order(_joined(tables), "attribution")
+        self._split = (self.until, made)
+        return made
 
     def _site_value(self, point: str, otherwise: float | None) -> float | None:
         known = self._latest.get(Plant.SITE, {}).get(point)
@@ -1054,6 +1087,7 @@ class Assessor:
             latest=self._latest,
             expected=self._expected,
             data_quality=data_quality or {},
+            attribution=self._attribution(),
             **tables,
         )
 

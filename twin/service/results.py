@@ -36,7 +36,7 @@ MISSED_CAUSES: tuple[str, ...] = (
     "unexplained",
 )
 
-_TEXT = ("unit", "component", "indicator")
+_TEXT = ("unit", "component", "indicator", "why")
 _HEALTH = (
     "time", "unit", "component", "indicator", "value", "low", "high",
     "statistic", "limit", "samples",
@@ -50,12 +50,23 @@ _KPIS = (
     "time", "unit", "sink_heat_j", "source_heat_j", "compressor_energy_j", "cop",
     "expected_cop", "reference_cop", "lorenz_efficiency", "running_s", "coverage",
 )  # fmt: skip
+_ATTRIBUTION = (
+    "time", "unit", "component",
+    *(
+        f"{name}{end}"
+        for name in ("cop", "power_w", "energy_j_day", "eur_year", "kg_year")
+        for end in ("", "_low", "_high")
+    ),
+    "windows", "why",
+)  # fmt: skip
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     "health": _HEALTH,
     "ledger": _LEDGER,
     "kpis": _KPIS,
+    "attribution": _ATTRIBUTION,
 }
+
 
 Latest = Mapping[str, Mapping[str, tuple[float, datetime]]]
 Expected = Mapping[str, Mapping[str, float]]
@@ -79,7 +90,7 @@ def in_order(frame: pd.DataFrame, table: str) -> pd.DataFrame:
         Any column order; a column that is not there becomes NaN, one that the
         table does not know is kept behind the others, as numbers or as text.
     table : str
-        ``"health"``, ``"ledger"`` or ``"kpis"``.
+        Of :data:`COLUMNS`.
 
     Raises
     ------
@@ -253,6 +264,9 @@ class Results:
         What is wrong, worst first is the reader's business.
     health, ledger, kpis
         Tables with the columns of :data:`COLUMNS`.
+    attribution
+        Where the COP of the last week went, a row for each unit and cause; the
+        numbers are NaN and ``why`` says why where there is no answer.
     models
         One dict a model: unit, role, version, created, window, accepted,
         reason, gates (each a dict with name, passed, value, limit).
@@ -272,6 +286,7 @@ class Results:
     health: pd.DataFrame = field(default_factory=lambda: empty("health"))
     ledger: pd.DataFrame = field(default_factory=lambda: empty("ledger"))
     kpis: pd.DataFrame = field(default_factory=lambda: empty("kpis"))
+    attribution: pd.DataFrame = field(default_factory=lambda: empty("attribution"))
     models: Sequence[Mapping[str, Any]] = ()
     summary: Mapping[str, Any] = field(default_factory=dict)
     latest: Latest = field(default_factory=dict)
@@ -288,7 +303,7 @@ class Results:
         return sorted(named - {"site", ""})
 
     def write(self, directory: Path) -> None:
-        """Write the five files; equal content makes equal bytes.
+        """Write the six files; equal content makes equal bytes.
 
         Each file is written beside its name and then moved there, so a reader
         never meets half of one.
@@ -331,6 +346,8 @@ class Results:
                     pq.read_table(directory / f"{name}.parquet").to_pandas(), name
                 )
                 for name in COLUMNS
+                # Results from before it was kept have none.
+                if name != "attribution" or (directory / "attribution.parquet").exists()
             }
             return cls(
                 site=document["site"],

@@ -1,10 +1,11 @@
-"""What the files of deploy/ are held against: the service's own metrics."""
+"""What the files of deploy/ are held against: the real service, and its metrics."""
 
 from __future__ import annotations
 
 import re
 import time
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -18,9 +19,9 @@ DEPLOY = servers.MOSQUITTO_CONF.parent
 
 
 @pytest.fixture(scope="session")
-def metrics(tmp_path_factory: pytest.TempPathFactory) -> frozenset[str]:
-    """Return the names that a scrape of the running service may hold."""
-    folder = tmp_path_factory.mktemp("metrics")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Run the example plant at a real broker, with one reading in."""
+    folder = tmp_path_factory.mktemp("service")
     with servers.mosquitto(folder) as broker:
         loaded = load(DEPLOY / "plant.toml", {})
         config = replace(
@@ -30,16 +31,22 @@ def metrics(tmp_path_factory: pytest.TempPathFactory) -> frozenset[str]:
             state_dir=folder / "state",
             web=WebConfig(port=0),
         )
-        with Service(config) as service:
+        with Service(config) as running:
             end = time.monotonic() + 30.0
-            while not service.intake.health(0).connected:
+            while not running.intake.health(0).connected:
                 assert time.monotonic() < end, "the broker was not reached"
                 time.sleep(0.02)
             with Publisher(replace(config.mqtt, client_id="gateway")) as gateway:
                 gateway.publish("dc/cdu1/t_hot_in", "31.5")
-            while not service.intake.latest():
+            while not running.intake.latest():
                 assert time.monotonic() < end, "the reading did not arrive"
                 time.sleep(0.02)
-            with urllib.request.urlopen(f"{service.page.url}/metrics") as answer:  # noqa: S310
-                text = answer.read().decode()
+            yield running
+
+
+@pytest.fixture(scope="session")
+def metrics(service: Service) -> frozenset[str]:
+    """Return the names that a scrape of the running service may hold."""
+    with urllib.request.urlopen(f"{service.page.url}/metrics") as answer:  # noqa: S310
+        text = answer.read().decode()
     return frozenset(re.findall(r"^# TYPE (\w+) ", text, re.MULTILINE))

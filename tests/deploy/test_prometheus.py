@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 import servers
 import yaml
+
+from twin.service.run import Service
 
 FOLDER = servers.MOSQUITTO_CONF.parent / "prometheus"
 RULES = FOLDER / "hptwin.rules.yml"
@@ -98,3 +105,57 @@ def test_prometheus_takes_its_configuration() -> None:
     jobs = {each["job_name"] for each in document["scrape_configs"]}
     asked = set(re.findall(r'job="(\w+)"', RULES.read_text("utf-8")))
     assert asked == jobs == {"hptwin"}
+
+
+def test_a_real_prometheus_scrapes_the_service_and_evaluates_every_rule(
+    service: Service, tmp_path: Path
+) -> None:
+    """Its configuration as shipped, but for the address and the pace."""
+    text = (FOLDER / "prometheus.yml").read_text("utf-8")
+    for ours, here in (
+        ("hptwin:8080", f"127.0.0.1:{service.page.port}"),
+        ("scrape_interval: 30s", "scrape_interval: 1s"),
+        ("evaluation_interval: 30s", "evaluation_interval: 1s"),
+    ):
+        assert text.count(ours) == 1
+        text = text.replace(ours, here)
+    (tmp_path / "prometheus.yml").write_text(text, "utf-8")
+    (tmp_path / RULES.name).write_bytes(RULES.read_bytes())
+    port = servers.free_port()
+    command = [
+        servers.program("prometheus"),
+        f"--config.file={tmp_path}/prometheus.yml",
+        f"--storage.tsdb.path={tmp_path}/data",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    server = servers.Server(command, port, tmp_path)
+
+    def answer(path: str) -> Any:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/{path}") as got:
+            return json.load(got)["data"]
+
+    server.start()
+    try:
+        end = time.monotonic() + 30.0
+        while True:
+            with contextlib.suppress(urllib.error.URLError):
+                targets = answer("targets")["activeTargets"]
+                states = {
+                    rule["health"]
+                    for group in answer("rules")["groups"]
+                    for rule in group["rules"]
+                }
+                up = [target["health"] for target in targets] == ["up"]
+                if up and states == {"ok"}:
+                    break
+            assert time.monotonic() < end, "it was not scraped, or a rule not evaluated"
+            time.sleep(0.1)
+        assert targets[0]["labels"]["job"] == "hptwin"
+        # What we call a task is not taken for what Prometheus calls a job.
+        [series] = answer("query?query=hptwin_job_misses_total%7Btask%3D%22show%22%7D")[
+            "result"
+        ]
+        assert series["metric"]["job"] == "hptwin"
+        assert "exported_job" not in series["metric"]
+    finally:
+        server.stop()

@@ -311,6 +311,15 @@ class Assessor:
         """The units that the last day could be judged of."""
         return self._judged
 
+    def carried(self) -> dict[str, Any]:
+        """Return all that goes from one day to the next, for a checkpoint."""
+        made_anew = ("plant", "registry")
+        return {k: v for k, v in vars(self).items() if k not in made_anew}
+
+    def take_up(self, carried: Mapping[str, Any]) -> None:
+        """Go on where another of the same plant and registry was, to the bit."""
+        vars(self).update(carried)
+
     # --- a day ---------------------------------------------------------------
 
     def day(self, stop: datetime, frames: Frames) -> None:

@@ -277,18 +277,27 @@ def replay(
     zone: Annotated[
         str, typer.Option(help="Of times in a file that do not say theirs.")
     ] = "UTC",
+    afresh: Annotated[
+        bool, typer.Option("--afresh", help="Begin anew, whatever --out holds.")
+    ] = False,
     json: Json = False,
 ) -> None:
     """Judge history by the very code that runs beside the plant.
+
+    One into --out that was interrupted is gone on with where it stopped, if it
+    was of the same data, configuration and period; the results are the same.
 
     Exit code 0: judged. 1: judged, and something was found.
     """
     from ingest.archive import ArchiveError, ArchiveUnavailableError
     from ingest.files import InputError
     from twin.service import history
+    from twin.service.checkpoint import forget
     from twin.service.replay import NothingToReplayError
 
     wired = load_config(config)
+    if out_dir is not None and afresh:
+        forget(history.unfinished(out_dir))
     try:
         results, verdicts = history.replayed(
             wired,
@@ -296,14 +305,14 @@ def replay(
             start=moment(start, "--from"),
             stop=moment(end, "--to"),
             zone=zone,
-            progress=Bar("days"),
+            progress=Bar("days", quiet=json),
+            out=out_dir,
         )
     except (InputError, NothingToReplayError) as error:
         stop(USAGE, f"hptwin replay: {error}")
     except (ArchiveError, ArchiveUnavailableError) as error:
         stop(UNREACHABLE, f"hptwin replay: {error}")
     if out_dir is not None:
-        results.write(out_dir)
         note(f"written to {out_dir}")
     if json:
         out_json(history.as_json(results, verdicts))
@@ -790,19 +799,26 @@ def moment(text: str, option: str) -> datetime | None:
 class Bar:
     """A progress bar on a terminal's stderr, silence elsewhere."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, *, quiet: bool = False) -> None:
         from rich.console import Console
         from rich.progress import Progress
 
         console = Console(stderr=True)
         self._bar = Progress(
-            console=console, transient=True, disable=not console.is_terminal
+            *Progress.get_default_columns(),
+            console=console,
+            transient=True,
+            disable=quiet or not console.is_terminal,
         )
         self._task = self._bar.add_task(what, total=None)
         self._bar.start()
+        self._begun = False
 
     def __call__(self, done: int, total: int, day: datetime) -> None:
-        """Show how far it is."""
+        """Show how far it is; a beginning in the middle is said in words too."""
+        if done > 1 and not self._begun:
+            note(f"goes on from {day:%Y-%m-%d}, where it was interrupted")
+        self._begun = True
         self._bar.update(
             self._task, completed=done, total=total, description=f"{day:%Y-%m-%d}"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -9,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from calibration.registry import Registry
+from twin import __version__
+from twin.service.checkpoint import Checkpoints, forget, key_of
 from twin.service.config import Config
 from twin.service.replay import Progress, from_files, replay
-from twin.service.results import Results, finding_to_dict, plain
+from twin.service.results import Results, finding_to_dict, plain, to_json
 from twin.service.run import open_configured
 
 _KWH = 3.6e6
@@ -25,8 +28,24 @@ def replayed(
     stop: datetime | None = None,
     zone: str = "UTC",
     progress: Progress = lambda done, total, day: None,
+    out: Path | None = None,
+    seconds: float = 10.0,
 ) -> tuple[Results, Mapping[str, Any]]:
     """Replay files, or the configured archive where none is given.
+
+    Parameters
+    ----------
+    config : Config
+        The plant and its archive.
+    files : sequence of Path
+        CSV or Parquet; none reads the archive.
+    start, stop, zone, progress
+        As for :func:`twin.service.replay.replay` and its files.
+    out : Path, optional
+        Where the results are written. A replay of the same into the same folder
+        that was interrupted is gone on with; it leaves checkpoints there.
+    seconds : float
+        Least time between two checkpoints. [s]
 
     Returns
     -------
@@ -38,6 +57,10 @@ def replayed(
         archive, verdicts = from_files(files, config.sources, zone=zone)
     else:
         archive = open_configured(config.archive, read_only=True)
+    kept = None
+    if out is not None:
+        work = _work(config, files, start, stop, zone)
+        kept = Checkpoints(unfinished(out), work, seconds)
     # Models that a replay learns are its own: a running service must not meet
     # them, and a second replay must begin as the first one did.
     with tempfile.TemporaryDirectory(prefix="hptwin-replay-") as folder:
@@ -50,10 +73,38 @@ def replayed(
                 registry=Registry(Path(folder)),
                 progress=progress,
                 summary={"files": verdicts} if verdicts else {},
+                checkpoints=kept,
             )
         finally:
             archive.close()
+    if out is not None and kept is not None:
+        results.write(out)
+        forget(kept.folder)
     return results, verdicts
+
+
+def unfinished(out: Path) -> Path:
+    """Return where a replay into a folder leaves its checkpoints."""
+    return out / "unfinished"
+
+
+def _work(
+    config: Config,
+    files: Sequence[Path],
+    start: datetime | None,
+    stop: datetime | None,
+    zone: str,
+) -> str:
+    """Return what names a replay: what it reads, by what configuration, what part."""
+    of: list[object] = [__version__, to_json(config.plant), start, stop, zone]
+    for path in files:
+        with path.open("rb") as file:
+            of += [path.name, hashlib.file_digest(file, "sha256").hexdigest()]
+    if files:
+        of.append(to_json(config.sources))
+    else:
+        of.append(to_json(config.archive))
+    return key_of(*of)
 
 
 def as_json(results: Results, verdicts: Mapping[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from ingest.archive.memory import MemoryArchive
 from ingest.reading import FLAG_CODE, Flag
 from twin.plant import Plant
 from twin.service.assess import DAY, LEAD, Assessor, Telemetry
+from twin.service.checkpoint import Checkpoints, load, save
 from twin.service.results import Results
 
 if TYPE_CHECKING:
@@ -176,6 +177,7 @@ def replay(
     registry: Registry,
     progress: Progress = lambda done, total, day: None,
     summary: Mapping[str, object] | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> Results:
     """Judge a period day by day.
 
@@ -194,6 +196,10 @@ def replay(
         Told after each day.
     summary : mapping, optional
         What else belongs into the summary: where the data came from.
+    checkpoints : Checkpoints, optional
+        Where it is left how far this is. What was left there of the same work is
+        gone on with, and the results have the same bytes. Who has them written
+        forgets the checkpoints.
 
     Returns
     -------
@@ -218,9 +224,22 @@ def replay(
             f"{plant.name}: telemetry reaches from {known[0].isoformat()} to "
             f"{known[1].isoformat()}, which leaves nothing of the period asked for"
         )
+    begin, total = midnight(first), (last_midnight(last) - midnight(first)) // DAY
+    before = checkpoints and load(checkpoints.folder, checkpoints.key, registry.root)
     assessor = Assessor(plant, registry)
-    total = (last_midnight(last) - midnight(first)) // DAY
-    for done, (day, frames) in enumerate(days(plant, archive, first, last), start=1):
+    if before:
+        begin, carried = before
+        assessor.take_up(carried)
+        progress((begin - midnight(first)) // DAY, total, begin)
+    for day, frames in days(plant, archive, begin, last):
         assessor.day(day, frames)
-        progress(done, total, day)
+        if checkpoints is not None and checkpoints.due() and day < last:
+            save(
+                checkpoints.folder,
+                checkpoints.key,
+                day,
+                assessor.carried(),
+                registry.root,
+            )
+        progress((day - midnight(first)) // DAY, total, day)
     return assessor.results(last, cases=True, summary=summary or {})

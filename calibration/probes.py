@@ -52,7 +52,10 @@ _INERT_S = 120.0
 _FAR_K, _FAR_SHARE = 5.0, 0.3
 _STEPS = 3.0  # of the usual daily maximum, that a step must exceed to be a jump
 _FLOOR = {"degC": 0.3, "Pa": 0.03, "m3/s": 0.10, "W": 0.10}  # [K], else of the level
-_CHANCE = np.log(1e9)  # against which a held value is no accident
+# Against which a held value is no accident, while standing and while running: a
+# standing machine's liquids take the room's temperature and keep it.
+_CHANCE = (np.log(1e12), np.log(5e7))
+_CENTRED = 1.5  # how much rather a value repeats that lies amid its last digit [1]
 _LOST = np.log(1e5)
 _LONGEST = 2.0
 _HELD_S = 1200.0
@@ -696,12 +699,12 @@ class _Watcher:
         hold, held = self.sheet.hold[last], self.sheet.held[last]
         found = np.zeros(hold.shape, dtype=bool)
         for state in (0, 1):
-            rarely = -np.log(self.habits.repeat[state])
+            rarely = -np.log(np.minimum(_CENTRED * self.habits.repeat[state], 1.0))
             with np.errstate(invalid="ignore"):
                 found |= (
                     (self.sheet.run[last] == state)[:, None]
                     & (self.habits.pairs[state] >= 300)
-                    & (hold * rarely > _CHANCE)
+                    & (hold * rarely > _CHANCE[state])
                     & (held >= np.fmax(_HELD_S, _LONGEST * self.habits.longest[state]))
                 )
         return np.asarray(found & self.known)

@@ -427,11 +427,10 @@ class Assessor:
                 memory = probes.watch(memory, raw, frame, device, start, stop)
                 honest[unit] = probes.masked(frame, memory.lies)
                 if honest[unit] is not frame:
-                    own = frame.index > pd.Timestamp(start)
-                    before = frame[own].notna().to_numpy().sum()
-                    set_aside += int(
-                        before - honest[unit][own].notna().to_numpy().sum()
-                    )
+                    told = raw[raw.index > pd.Timestamp(start)]
+                    kept = probes.masked(told, memory.lies)
+                    set_aside += int(told.notna().to_numpy().sum())
+                    set_aside -= int(kept.notna().to_numpy().sum())
                 if learn:
                     memory = probes.learn(memory, raw, device, start, stop)
             memories[unit] = memory

@@ -52,7 +52,7 @@ from twin.service.results import (
     plain,
 )
 from twin.service.web import field as say
-from twin.service.web import views
+from twin.service.web import instruments, views
 from twin.service.web.fitted import grouped
 
 if TYPE_CHECKING:
@@ -631,6 +631,7 @@ class PointLine:
     expected: str
     time: datetime
     stale: bool
+    doubt: str = ""
 
 
 def _newest(page: Page) -> dict[str, dict[str, tuple[float, datetime]]]:
@@ -647,6 +648,7 @@ def _newest(page: Page) -> dict[str, dict[str, tuple[float, datetime]]]:
 def _point_lines(page: Page, unit: str) -> list[PointLine]:
     now = page.clock()
     expected = page.view.results.expected.get(unit, {})
+    doubted = instruments.lying(page.view.results, unit, now)
     return [
         PointLine(
             unit,
@@ -656,6 +658,7 @@ def _point_lines(page: Page, unit: str) -> list[PointLine]:
             say.value_text(point, expected[point]) if point in expected else "",
             time,
             now - time > page.stale_after,
+            doubted.get(point, ""),
         )
         for point, value, time in views.unit_points(_newest(page), unit)
     ]
@@ -678,6 +681,8 @@ def _quality(page: Page) -> dict[str, Any]:
             sorted({**page.view.results.data_quality, **page.counts()}.items())
         ),
         "ages": ages,
+        "doubts": instruments.doubts(page.view.results, now),
+        "set_aside": instruments.set_aside(page.view.results),
         "backlog": None if page.delivery is None else page.delivery.backlog(),
         "problems": list(page.problems()),
     }
@@ -987,6 +992,7 @@ def _api(app: FastAPI, page: Page) -> None:
                 {
                     "counts": quality["counts"],
                     "problems": quality["problems"],
+                    "probes": quality["doubts"],
                     "units": {
                         unit: {"points": points, "stale": stale, "newest": newest}
                         for unit, (points, stale, newest) in quality["ages"].items()

@@ -97,7 +97,11 @@ def label(name: str) -> str:
 
     >>> label("sink_outlet_temp_degc"), label("condenser_ua_w_k")
     ('sink outlet temperature', 'condenser UA')
+    >>> label("source_inlet_temp_degc,source_outlet_temp_degc")
+    'source inlet temperature and source outlet temperature'
     """
+    if "," in name:
+        return " and ".join(label(one) for one in name.split(","))
     unit = unit_of(name)
     stem = name
     if unit != "1":

@@ -77,6 +77,7 @@ _NAMES: Mapping[str, tuple[str, str]] = {
     "isentropic": ("compressor", "isentropic_ratio"),
     "volumetric": ("compressor", "volumetric_ratio"),
     "subcooling": ("charge", "subcooling_ratio"),
+    "superheat": ("charge", "superheat_ratio"),
 }
 # Without pressures, power and capacity name no part of the machine.
 _WHOLE: Mapping[str, tuple[str, str]] = {
@@ -451,7 +452,8 @@ def fit_degradation(
     most_rows : int
         More windows are thinned evenly. [1]
     names : sequence of str, optional
-        Degradations to free; the reference's ``tracked`` ones by default.
+        Degradations to free, or ``superheat``; the reference's ``tracked`` ones by
+        default.
     suspect : str, optional
         An instrument that is not trusted at all: its drift may be anything.
 
@@ -544,7 +546,7 @@ def fit_degradation(
         errors=errors,
         degradation=ratios,
         informed={
-            name: float(deviation[k]) / DEGRADATIONS[name][1]
+            name: float(deviation[k]) / _MOVED[name][1]
             for k, name in enumerate(free)
         },
         related=pairs(free, covariance),

@@ -60,6 +60,7 @@ _PARAMETER_COMPONENT: Mapping[str, Component] = {
     "isentropic": Component.COMPRESSOR,
     "volumetric": Component.COMPRESSOR,
     "subcooling": Component.CHARGE,
+    "superheat": Component.CHARGE,
 }
 _PUMP_DRIFT = 0.005  # of a pump's power meter since the reference, 1 sigma, relative
 
@@ -120,9 +121,18 @@ def waterfall(
             {"unit": machine.id, "windows": len(steady), "needed": LEAST_WINDOWS},
         )
     near = familiar(steady, reference, _STRANGE_K, _STRANGE)
-    fit = fit_degradation(steady[near], reference, machine, least_hours=_LEAST_HOURS)
+    fit = fit_degradation(
+        steady[near],
+        reference,
+        machine,
+        least_hours=_LEAST_HOURS,
+        names=_free(reference),
+    )
     found = fit.model.degradation if isinstance(fit, Fit) else {}
-    ratios = {name: value for name, (value, _, _) in found.items()}
+    # As a day's health: over what the reference's own days come to.
+    ratios = {
+        name: value / _centre(reference, name) for name, (value, _, _) in found.items()
+    }
     days = _Days(thin(steady, _MOST_ROWS), reference, machine)
     delivered = _delivered_a_day(windows, steady)
     whole = days.split(ratios)
@@ -148,6 +158,19 @@ def waterfall(
         windows=float(len(steady)),
     )
     return table[list(COLUMNS)]
+
+
+def _centre(reference: Model, name: str) -> float:
+    key = indicator_key(*indicator_of(name, reference))
+    return reference.tuning.get(key, {}).get("centre", 1.0)
+
+
+def _free(reference: Model) -> list[str]:
+    """Return what may have moved; superheat too, for lack of charge raises it."""
+    free = list(reference.tracked)
+    if "subcooling" in free and "suction_temp_degc" in reference.outputs:
+        free.append("superheat")
+    return free
 
 
 def _delivered_a_day(windows: pd.DataFrame, steady: pd.DataFrame) -> float:

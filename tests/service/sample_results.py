@@ -20,7 +20,7 @@ from twin.plant import (
     Rejector,
     Use,
 )
-from twin.service.results import MISSED_CAUSES, Results
+from twin.service.results import MISSED_CAUSES, Results, in_order
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 DAYS = 75
@@ -71,6 +71,7 @@ def results(unit: str = "hp1", other: str = "hp2", seed: int = 4) -> Results:
         ),
         ledger=_ledger(unit, other, dice),
         kpis=pd.concat([_kpis(unit, 0.07, dice), _kpis(other, 0.0, dice)]),
+        attribution=_attribution(unit, other),
         models=_models(unit, other),
         summary={"rows": 64800},
         latest=_latest(unit, other),
@@ -245,6 +246,47 @@ def _ledger(unit: str, other: str, dice: np.random.Generator) -> pd.DataFrame:
         for name in (unit, other)
     ]
     return pd.concat([site, *shares])
+
+
+def _attribution(unit: str, other: str) -> pd.DataFrame:
+    """Return where one unit's COP went, and why it is not known of the other."""
+    heat, running = 520e3, 86400.0
+    lost = {
+        "boundary": -0.11, "evaporator": 0.05, "condenser": 0.27, "compressor": 0.03,
+        "auxiliaries": 0.02, "unexplained": -0.02,
+    }  # fmt: skip
+    levels = [4.45 - sum(list(lost.values())[:k]) for k in range(len(lost) + 1)]
+    rows = [("commissioned", levels[0], heat / levels[0], 0.0)]
+    rows += [
+        (name, part, heat / levels[k + 1] - heat / levels[k], 0.02)
+        for k, (name, part) in enumerate(lost.items())
+    ]
+    more = heat / levels[-1] - heat / levels[0]
+    rows += [("lost", sum(lost.values()), more, 0.04)]
+    rows += [("now", levels[-1], heat / levels[-1], 0.04)]
+    table = pd.DataFrame(rows, columns=["component", "cop", "power_w", "half"])
+    factors = {
+        "energy_j_day": running,
+        "eur_year": 365.0 * running * 2.4e-8,
+        "kg_year": 365.0 * running * 0.09e-6,
+    }
+    for name, factor in factors.items():
+        table[name] = factor * table["power_w"]
+    for name in ("cop", "power_w", *factors):
+        half = table["half"].where(table["half"] > 0.0)
+        if name != "cop":
+            half = half * factors.get(name, 1.0) * heat / levels[0] ** 2
+        table[f"{name}_low"] = table[name] - half
+        table[f"{name}_high"] = table[name] + half
+    charge = {"component": "charge", "why": "needs liquid_temp_degc"}
+    nobody = {"component": "commissioned", "why": "6 steady windows; 12 are needed."}
+    both = pd.concat(
+        [
+            table.drop(columns="half").assign(unit=unit, why="", windows=906.0),
+            pd.DataFrame([charge | {"unit": unit}, nobody | {"unit": other}]),
+        ]
+    )
+    return in_order(both.assign(time=NOW.replace(hour=0)), "attribution")
 
 
 def _models(unit: str, other: str) -> list[dict[str, object]]:

@@ -72,6 +72,7 @@ def test_the_order_of_rows_columns_and_findings_does_not_matter(tmp_path: Path):
         health=one.health.sample(frac=1, random_state=1)[one.health.columns[::-1]],
         ledger=one.ledger.iloc[::-1],
         kpis=one.kpis.sample(frac=1, random_state=2),
+        attribution=one.attribution.iloc[::-1],
         models=one.models,
         summary=one.summary,
         latest=dict(reversed(one.latest.items())),

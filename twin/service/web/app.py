@@ -51,8 +51,8 @@ from twin.service.results import (
     parse_instant,
     plain,
 )
+from twin.service.web import causes, instruments, views
 from twin.service.web import field as say
-from twin.service.web import instruments, views
 from twin.service.web.fitted import grouped
 
 if TYPE_CHECKING:
@@ -434,6 +434,7 @@ def _pages(app: FastAPI, page: Page, room: _Room) -> None:
             points=_point_lines(page, shown),
             site_points=_point_lines(page, "site") if not unit else [],
             quality=_quality(page),
+            lost=causes.view(results, shown) if unit else None,
             models=[
                 model for model in results.models if not unit or model["unit"] == unit
             ],
@@ -888,7 +889,11 @@ def _table(page: Page, table: str, span: views.Range) -> Any:
         return views.within(results.kpis, span, span.unit)
     if table == "health":
         return views.within(results.health, span, span.unit)
-    raise HTTPException(404, f'no table "{table}"; there are health, kpis, ledger')
+    if table == "attribution":
+        return causes.ordered(results, span.unit)
+    raise HTTPException(
+        404, f'no table "{table}"; there are attribution, health, kpis, ledger'
+    )
 
 
 def _api(app: FastAPI, page: Page) -> None:

@@ -119,6 +119,22 @@ def test_there_is_no_sign_of_life_from_the_dead(systemd: Systemd) -> None:
     supervisor.stopping()
 
 
+@pytest.mark.parametrize("systemd", ["a file"], indirect=True)
+def test_who_cannot_say_what_is_wrong_is_alive(systemd: Systemd) -> None:
+    """A state that cannot be read is told in the status, and signs of life go on."""
+
+    def problems() -> list[str]:
+        raise OSError("disk I/O error")
+
+    supervisor = Supervisor(systemd.address, 0.1)
+    supervisor.watch(lambda: [], problems)
+    assert until_true(lambda: systemd.hears("STATUS=OSError: disk I/O error"))
+    assert until_true(
+        lambda: systemd.hears("WATCHDOG=1") and systemd.told.count("WATCHDOG=1") > 2
+    )
+    supervisor.stopping()
+
+
 def test_nobody_listening_harms_nobody(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -145,9 +145,14 @@ class Supervisor:
         def go_round() -> None:
             while True:
                 dead = list(deaths())
-                self._status("; ".join([*dead, *problems()]) or "ready")
                 if not dead and self._within_s:
                     self._tell("WATCHDOG=1")
+                try:
+                    said = [*dead, *problems()]
+                except Exception as error:  # noqa: BLE001
+                    # A state that cannot be read is told, and is no death.
+                    said = [*dead, f"{type(error).__name__}: {error}"]
+                self._status("; ".join(said) or "ready")
                 if self._ended.wait(self._within_s / 2 or 10.0):
                     return
 

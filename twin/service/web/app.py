@@ -51,7 +51,7 @@ from twin.service.results import (
     parse_instant,
     plain,
 )
-from twin.service.web import causes, instruments, views
+from twin.service.web import ahead, causes, instruments, views
 from twin.service.web import field as say
 from twin.service.web.fitted import grouped
 
@@ -435,6 +435,7 @@ def _pages(app: FastAPI, page: Page, room: _Room) -> None:
             site_points=_point_lines(page, "site") if not unit else [],
             quality=_quality(page),
             lost=causes.view(results, shown) if unit else None,
+            outlook=ahead.panels(results, shown) if unit else (),
             models=[
                 model for model in results.models if not unit or model["unit"] == unit
             ],

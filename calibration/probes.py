@@ -37,7 +37,7 @@ Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Device = Machine | Exchanger
 
-LOOK = timedelta(minutes=5)
+LOOK = timedelta(minutes=2)
 """How often a look is taken; a coarser telemetry is looked at as often as it comes."""
 KEEP_DAYS, LEARN_DAYS = 14, 2
 """How many days of habits are kept, and how many it takes to judge by them."""
@@ -559,6 +559,8 @@ class _Watcher:
         wide[1:] |= self.jumped[:-1]
         wide[:-1] |= self.jumped[1:]
         self.alone = wide.sum(axis=1) == 1
+        # Only what moves alone can be its probe's doing.
+        self.jumps = self.jumped & self.alone[:, None]
         # Beyond anything of the last fortnight, and the only point that is.
         reach = np.fmax(habits.jump, 0.5 * (habits.high - habits.low))
         with np.errstate(invalid="ignore"):
@@ -578,7 +580,7 @@ class _Watcher:
         lost, stuck = self._lost(looks, high), self._stuck(high)
         order = self._disorder()
         odd = np.zeros(len(sheet.ns), dtype=bool)
-        odd |= (self.jumped | self.outside).any(axis=1)
+        odd |= (self.jumps | self.outside).any(axis=1)
         for wrong in order.values():
             odd |= wrong
         until = np.maximum.accumulate(np.where(odd, sheet.ns, 0))
@@ -835,13 +837,13 @@ class _Watcher:
         told: Flags | None = None
         busy = self._busy()
         for j in np.flatnonzero(
-            (self.jumped[begin:end] | self.outside[begin:end]).any(axis=0)
+            (self.jumps[begin:end] | self.outside[begin:end]).any(axis=0)
         ):
             if sheet.names[j] in busy:
                 continue
             if told is None:
                 told = _told(sheet, self.lies)
-            first = np.flatnonzero(self.jumped[begin:end, j] & told[begin:end, j])
+            first = np.flatnonzero(self.jumps[begin:end, j] & told[begin:end, j])
             for k in first + begin:
                 answer = self._explained(int(k), int(j), end, told)
                 if answer is not None:
@@ -876,7 +878,7 @@ class _Watcher:
         if spike is not None:
             return spike
         # A start moves many points, and some of them as another unit would.
-        settled = k > 0 and sheet.ran[k - 1] >= _SETTLED and self.alone[k]
+        settled = k > 0 and sheet.ran[k - 1] >= _SETTLED
         rows = rows[sheet.run[rows] == sheet.run[k - 1]]
         if agree.any() or not settled:
             return None
@@ -893,7 +895,7 @@ class _Watcher:
         """Tell a reading that went far off and came back, alone, from a process."""
         sheet, name = self.sheet, self.sheet.names[j]
         back = int(np.argmax(agree)) if agree.any() else 0
-        if unit_of(name) not in _SPIKED or not 1 <= back <= 2 or not self.alone[k]:
+        if unit_of(name) not in _SPIKED or not 1 <= back <= 2:
             return None
         if not self.alone[rows[back]] or sheet.width > 10 * _MINUTE:
             return None

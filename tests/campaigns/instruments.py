@@ -14,9 +14,10 @@ alarms. With ``--healthy-days N`` nothing is planted, for N days after the
 reference, and false alarms are counted of machine and exchanger.
 
 The delay is of event time, from the instant the fault begins to the look that
-names the probe. Of readings of which one in twenty is far off the first may
-come late, so for spikes the delay from the first wrong reading is told beside
-it. ``right`` says that the reason was the planted one too. An equipment alarm is
+names the probe. A lie may be told late: of readings of which one in twenty is
+far off the first comes when it comes, and a pair exchanged in a machine that
+stands reads nothing wrong until it runs. So the delay from the first reading
+that is wrong stands beside it, of those lies of which there was one. ``right`` says that the reason was the planted one too. An equipment alarm is
 any that asks for a person from the first lie on, until the end.
 
 Interval: 95 %, Clopper and Pearson for shares, Poisson for rates.
@@ -181,23 +182,25 @@ def _told(
     fault: Fault, lies: list[probes.Lie], read: Any, scenario: Scenario
 ) -> dict[str, Any]:
     """Return when a lie was named after it began, and after it could be seen."""
-    first = fault.start
+    assert fault.end is not None
+    during = (read.index > fault.start) & (read.index <= fault.end)
     if fault.kind is FaultKind.SENSOR_SPIKES:
         true = simulate(replace(scenario, faults=())).frames["hp1"][fault.component]
-        wrong = read.index[
-            (read.index > fault.start) & (read[fault.component] != true).to_numpy()
-        ]
-        first = (wrong[0] - scenario.step).to_pydatetime() if len(wrong) else first
-    if not lies or fault.end is None:
-        return {"delay": None, "from_first": None, "reason": None, "over": None}
+        during &= (read[fault.component] != true).to_numpy()
+    elif fault.kind is FaultKind.SENSOR_SWAP:
+        during &= (read["compressor_running"] > 0.5).to_numpy()
+    row: dict[str, Any] = {"seen": bool(during.any()), "delay": None, "over": None}
+    row |= {"from_first": None, "reason": None}
+    if not lies:
+        return row
     named, minute = lies[0].named, timedelta(minutes=1)
-    over = lies[-1].until
-    return {
-        "delay": (named - fault.start) / minute,
-        "from_first": (named - first) / minute,
-        "reason": lies[0].reason.value,
-        "over": None if over is None else (over - fault.end) / minute,
-    }
+    row |= {"delay": (named - fault.start) / minute, "reason": lies[0].reason.value}
+    if during.any():
+        first = (read.index[during][0] - scenario.step).to_pydatetime()
+        row["from_first"] = (named - first) / minute
+    if lies[-1].until is not None:
+        row["over"] = (lies[-1].until - fault.end) / minute
+    return row
 
 
 def figures_of(rows: list[Any], options: Options) -> dict[str, Any]:
@@ -222,11 +225,18 @@ def figures_of(rows: list[Any], options: Options) -> dict[str, Any]:
         delays = sorted(
             math.inf if one["delay"] is None else one["delay"] for one in of
         )
-        first = [math.inf if o["from_first"] is None else o["from_first"] for o in of]
+        first = [
+            math.inf if one["from_first"] is None else one["from_first"]
+            for one in of
+            if one["seen"]
+        ]
         told[name] = {
             "in_time": share(sum(d <= WITHIN for d in delays), len(of)),
-            "from_first_in_time": share(sum(d <= WITHIN for d in first), len(of)),
-            "right": share(sum(o["reason"] == name for o in of), len(of)),
+            "seen": len(first),
+            "from_first_in_time": share(sum(d <= WITHIN for d in first), len(first)),
+            "right": share(
+                sum(one["reason"] == name for one in of if one["seen"]), len(first)
+            ),
             "median_min": delays[len(delays) // 2],
             "worst_min": delays[-1],
             "over_h": max(
@@ -245,8 +255,9 @@ def promises_of(figures: Mapping[str, Any], options: Options) -> dict[str, bool]
     }
     if not options.healthy_days:
         asked |= {
-            f"{name}: 95 % named within {WITHIN:g} min": figures[name]["in_time"][0]
-            >= 0.95
+            f"{name}: 95 % named within {WITHIN:g} min of the first wrong reading": (
+                figures[name]["from_first_in_time"][0] >= 0.95
+            )
             for name in LIES
         }
     return asked
@@ -270,7 +281,7 @@ def table(figures: Mapping[str, Any]) -> str:
     if "lost" in figures:
         lines.append(
             f"{'lie':<8} {'named in 30 min %':>20} {'from the first':>18}"
-            f" {'right reason':>18} {'median':>7} {'worst':>7} {'over after':>10}"
+            f" {'of':>3} {'right reason':>18} {'median':>7} {'worst':>7} {'over after':>10}"
         )
     for name in LIES:
         if name not in figures:
@@ -279,7 +290,7 @@ def table(figures: Mapping[str, Any]) -> str:
         over = "-" if told["over_h"] is None else f"{told['over_h']:.1f} h"
         lines.append(
             f"{name:<8} {interval(told['in_time']):>20}"
-            f" {interval(told['from_first_in_time']):>18}"
+            f" {interval(told['from_first_in_time']):>18} {told['seen']:>3}"
             f" {interval(told['right']):>18} {told['median_min']:>7.0f}"
             f" {told['worst_min']:>7.0f} {over:>10}"
         )

@@ -17,8 +17,9 @@ The delay is of event time, from the instant the fault begins to the look that
 names the probe. A lie may be told late: of readings of which one in twenty is
 far off the first comes when it comes, and a pair exchanged in a machine that
 stands reads nothing wrong until it runs. So the delay from the first reading
-that is wrong stands beside it, of those lies of which there was one. ``right`` says that the reason was the planted one too. An equipment alarm is
-any that asks for a person from the first lie on, until the end.
+that is wrong stands beside it, of those lies of which there was one. ``right``
+says that the reason was the planted one too. An equipment alarm is any that asks
+for a person, from the reference on until the end.
 
 Interval: 95 %, Clopper and Pearson for shares, Poisson for rates.
 """
@@ -281,7 +282,8 @@ def table(figures: Mapping[str, Any]) -> str:
     if "lost" in figures:
         lines.append(
             f"{'lie':<8} {'named in 30 min %':>20} {'from the first':>18}"
-            f" {'of':>3} {'right reason':>18} {'median':>7} {'worst':>7} {'over after':>10}"
+            f" {'of':>3} {'right reason':>18} {'median':>7} {'worst':>7}"
+            f" {'over after':>10}"
         )
     for name in LIES:
         if name not in figures:

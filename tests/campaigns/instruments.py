@@ -45,6 +45,7 @@ from twin.service.assess import Assessor
 from twin.service.config import load
 from twin.service.replay import days, from_files, period
 from twin.simulate import Fault, FaultKind, Scenario, simulate, write
+from twin.simulate.boundary import stream
 
 from . import seeds
 from .detection import (
@@ -186,8 +187,8 @@ def _told(
     assert fault.end is not None
     during = (read.index > fault.start) & (read.index <= fault.end)
     if fault.kind is FaultKind.SENSOR_SPIKES:
-        true = simulate(replace(scenario, faults=())).frames["hp1"][fault.component]
-        during &= (read[fault.component] != true).to_numpy()
+        draws = stream(scenario, f"spikes {fault.unit} {fault.component}")
+        during &= draws.random(len(read)) < fault.size
     elif fault.kind is FaultKind.SENSOR_SWAP:
         during &= (read["compressor_running"] > 0.5).to_numpy()
     row: dict[str, Any] = {"seen": bool(during.any()), "delay": None, "over": None}

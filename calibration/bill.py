@@ -140,6 +140,7 @@ def cop_findings(
         else finding
         for finding in found
         if finding.kind is not FindingKind.COP_DEGRADATION
+        or finding not in told
     ]
     return [*kept, bill]
 

@@ -51,6 +51,7 @@ _SETTLED = timedelta(days=14)  # no instrument is asked to stand stiller than th
 _ROWS = 60
 _STEPS = 4
 _MOST_CAUSES = 3
+_WORTH_HEARING = 0.5  # nats that a further cause must promise
 _NEAR = 5.0  # nats: explanations further behind the best are not extended
 # Superheat and subcooling follow load and season of themselves, as 1 sigma. [1]
 _FOLLOWS = {"superheat": 0.07, "subcooling": 0.05}
@@ -69,6 +70,7 @@ _PARTS: dict[str, tuple[str, ...]] = {
     "charge": ("subcooling", "superheat"),
     "expansion": ("superheat",),
 }
+_WORSE = ("condenser", "evaporator", "isentropic", "volumetric")
 # What a fault changes elsewhere by being there, as 1 sigma: more superheat dries a
 # part of the evaporator, and liquid that is missing leaves the condenser other room.
 _INDUCED: dict[str, dict[str, float]] = {
@@ -77,6 +79,8 @@ _INDUCED: dict[str, dict[str, float]] = {
 }
 # How far off a faulty instrument may be, as 1 sigma. [K or 1]
 _WRONG_WATER_K, _WRONG_GAS_K, _WRONG = 1.0, 5.0, 0.08
+_KNOWN = 0.07  # relative, 1 sigma: how well physics knows what a cause does
+_GAS_PRIOR = 0.3  # of the logarithm of the conductance that it looks like
 _GAS = ("suction_temp_degc", "compressor_discharge_temp_degc", "liquid_temp_degc")
 
 
@@ -101,6 +105,10 @@ class Cause:
 
     blame: Blame
     name: str
+
+
+GAS = Cause(Blame.EQUIPMENT, "non_condensables")
+"""Gas that does not condense; its size is that of the fouling it looks like."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,6 +289,9 @@ class _Verdict:
     causes: tuple[Cause, ...]
     evidence: float
     sizes: dict[str, tuple[float, float, float]]
+    pump: HeatPump
+    rest: Array
+    noise: _Noise
 
     @property
     def posterior(self) -> float:
@@ -319,15 +330,21 @@ class _Court:
         slopes = problem.jacobian(pump, follows.names) * follows.slope(np.zeros(2))
         wander = self._whitened(slopes) * np.array(list(_FOLLOWS.values()))
         states = np.hstack([free, missed, wander])
-        inner = np.eye(states.shape[1]) + states.T @ states
-        self._states, self._inner = states, np.linalg.inv(inner)
+        self.noise = _Noise(states)
         self.rest = rest * self.weight
+        self._output = np.nonzero(problem.use)[1]
         laws = {f"{law.side}_flow_kg_s" for law in model.flows}
-        self.wrong = {
-            name: (self._whitened(drifting.effects[..., [k]])[:, 0], _wrong(name))
+        # Causes of which the readings are a linear function: column and prior.
+        self.linear = {
+            Cause(Blame.SENSOR, point_of(name)): (
+                self._whitened(drifting.effects[..., [k]])[:, 0],
+                _wrong(name),
+            )
             for k, name in enumerate(drifting.names)
             if name not in laws and name not in ("source_heat_w", "sink_heat_w")
         }
+        if "compressor_discharge_pressure_pa" in problem.outputs:
+            self.linear[GAS] = (self._gas()[:, 0], _GAS_PRIOR)
         # Without its speed, what a compressor sweeps is not told from how it is run.
         speed = model.given == "compressor_speed_hz"
         self.parts = {
@@ -339,13 +356,32 @@ class _Court:
         """Return all that can be accused with these instruments."""
         return [
             *(Cause(Blame.EQUIPMENT, part) for part in self.parts),
-            *(Cause(Blame.SENSOR, point_of(name)) for name in self.wrong),
+            *self.linear,
         ]
+
+    def _gas(self) -> Array:
+        """Return what gas in the condenser does, as large as the dirt it looks like.
+
+        Dirt holds back heat in proportion to it; gas adds a pressure that is there
+        at any load, and leaves the liquid as cold as it was: in physics without
+        gas a larger subcooling, below a condensing temperature that is not its own.
+        """
+        moves = coordinates(self.pump, ["condenser", "subcooling"])
+        by = moves.slope(np.zeros(2))
+        raw = self.problem.jacobian(self.pump, moves.names) * by
+        question, liquid = self.problem.question, ["liquid_temp_degc"]
+        heat = self.pump.answer(question, ["sink_heat_w"])[0][:, 0]
+        warmer = self.pump.slopes(question, liquid, moves.names)[1][:, 0, :] * by
+        load = (float(np.nanmedian(heat)) / heat)[:, None]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            below = -(warmer[:, 0] / warmer[:, 1])[:, None]
+            column = (raw[..., 0] + raw[..., 1] * below) * load
+        return self._whitened(np.where(np.isfinite(column), column, 0.0)[..., None])
 
     def hear(self, causes: Iterable[Cause]) -> _Verdict:
         """Return the evidence of some causes, over that of none."""
         causes = tuple(sorted(causes))
-        parts = [cause.name for cause in causes if cause.blame is Blame.EQUIPMENT]
+        parts = [cause.name for cause in causes if cause.name in self.parts]
         # Two parts may move the same thing; it moves once.
         names = list(dict.fromkeys(n for part in parts for n in self.parts[part]))
         induced = {
@@ -355,36 +391,83 @@ class _Court:
             if name not in names
         }
         names += induced
-        sensors = [
-            name for name in self.wrong if Cause(Blame.SENSOR, point_of(name)) in causes
-        ]
+        straight = [cause for cause in causes if cause in self.linear]
         free = coordinates(self.pump, names)
-        linear = [self.wrong[name] for name in sensors]
+        linear = [self.linear[cause] for cause in straight]
         own = [induced.get(n, p) for n, p in zip(names, free.prior, strict=True)]
         prior = np.array([*own, *(sigma for _, sigma in linear)])
         columns = np.stack([c for c, _ in linear], axis=-1) if linear else None
         z: Array = np.zeros(len(prior))
-        steps = _STEPS if names else 1
-        for _ in range(steps):
+        # A fault makes worse. One that would have to make better is not there.
+        worse = np.array(
+            [n in _WORSE for n in names] + [cause == GAS for cause in straight]
+        )
+        live = np.ones(len(prior), dtype=bool)
+        for _ in range(_STEPS if names else 2):
             slope, rest = self._at(free, z, columns)
-            kept = self._kept(slope)
-            precision = slope.T @ kept + np.diag(prior**-2.0)
+            target = rest + slope @ z
+            z = np.zeros(len(prior))
+            part = slope[:, live]
+            kept = self.noise.kept(part)
+            precision = part.T @ kept + np.diag(prior[live] ** -2.0)
             # Gauss and Newton: the residual is linear around where it stands.
-            z = np.asarray(np.linalg.solve(precision, kept.T @ (rest + slope @ z)))
+            z[live] = np.linalg.solve(precision, kept.T @ target)
             z[: len(names)] = np.clip(z[: len(names)], -free.reach, free.reach)
+            live &= ~(worse & (z > 0.0))
+            z = np.where(live, z, 0.0)
         slope, rest = self._at(free, z, columns)
-        precision = slope.T @ self._kept(slope) + np.diag(prior**-2.0)
+        noise = self.noise.and_(self._misjudged(self.rest - rest))
+        precision = slope.T @ noise.kept(slope) + np.diag(prior**-2.0)
         covariance = np.linalg.inv(precision)
-        fitted = -0.5 * (self._squares(rest) + float(((z / prior) ** 2).sum()))
         _, volume = np.linalg.slogdet(precision * np.outer(prior, prior))
-        evidence = fitted + 0.5 * self._squares(self.rest) - 0.5 * float(volume)
+        fitted = noise.likelihood(rest) - 0.5 * float(((z / prior) ** 2).sum())
+        evidence = fitted - self.noise.likelihood(self.rest) - 0.5 * float(volume)
         half = 1.96 * np.sqrt(np.diag(covariance))
         sizes = {}
-        for k, name in enumerate([*names, *map(point_of, sensors)]):
+        for k, name in enumerate([*names, *(cause.name for cause in straight)]):
             ends = np.array([z[k], z[k] - half[k], z[k] + half[k]])
-            value, low, high = np.exp(ends) if k < len(names) else ends
+            ratio = k < len(names) or name == GAS.name
+            value, low, high = np.exp(ends) if ratio else ends
             sizes[name] = (float(value), float(low), float(high))
-        return _Verdict(causes, evidence, sizes)
+        pump = free.build(z[: len(names)])
+        return _Verdict(causes, evidence, sizes, pump, rest, noise)
+
+    def nobody(self) -> _Verdict:
+        """Return the verdict that there is no cause."""
+        return _Verdict((), 0.0, {}, self.pump, self.rest, self.noise)
+
+    def promising(self, verdict: _Verdict) -> list[Cause]:
+        """Return what, beside the causes of a verdict, may explain what they leave.
+
+        To first order around where the verdict stands; it is cheaper to ask this
+        of all than to hear all.
+        """
+        found = []
+        every = list(dict.fromkeys(n for part in self.parts.values() for n in part))
+        moves = coordinates(self.pump, every)
+        raw = self.problem.jacobian(verdict.pump, moves.names)
+        slopes = self._whitened(raw * moves.slope(np.zeros(len(every))))
+        for cause in self.causes():
+            if cause in verdict.causes:
+                continue
+            if cause in self.linear:
+                column, sigma = self.linear[cause]
+                columns, prior = column[:, None], np.array([sigma])
+            else:
+                own = [every.index(n) for n in self.parts[cause.name]]
+                columns, prior = slopes[:, own], moves.prior[own]
+            kept = verdict.noise.kept(columns) * prior
+            precision = np.eye(len(prior)) + (columns * prior).T @ kept
+            pull = kept.T @ verdict.rest
+            gain = 0.5 * float(pull @ np.linalg.solve(precision, pull))
+            if gain - 0.5 * float(np.linalg.slogdet(precision)[1]) > _WORTH_HEARING:
+                found.append(cause)
+        return found
+
+    def _misjudged(self, effect: Array) -> Array:
+        """Return how far physics may be wrong of what causes did, by output."""
+        each = self._output[:, None] == np.arange(len(self.problem.outputs))
+        return np.asarray(_KNOWN * np.where(each, effect[:, None], 0.0))
 
     def _at(
         self, free: Coordinates, z: Array, columns: Array | None
@@ -406,36 +489,54 @@ class _Court:
     def _whitened(self, raw: Array) -> Array:
         return np.asarray(self.problem.whitened(raw) * self.weight[:, None])
 
-    def _kept(self, columns: Array) -> Array:
-        """Return what drifts and missing physics leave of columns."""
-        return columns - self._states @ (self._inner @ (self._states.T @ columns))
 
-    def _squares(self, rest: Array) -> float:
-        return float(rest @ self._kept(rest[:, None])[:, 0])
+class _Noise:
+    """What readings do without any cause: white noise and states of one sigma each."""
+
+    def __init__(self, states: Array) -> None:
+        self._states = states
+        inner = np.eye(states.shape[1]) + states.T @ states
+        self._inner = np.linalg.inv(inner)
+        self._volume = float(np.linalg.slogdet(inner)[1])
+
+    def and_(self, states: Array) -> _Noise:
+        """Return the same with more states."""
+        return _Noise(np.hstack([self._states, states]))
+
+    def kept(self, columns: Array) -> Array:
+        """Return what the states leave of columns."""
+        return np.asarray(
+            columns - self._states @ (self._inner @ (self._states.T @ columns))
+        )
+
+    def likelihood(self, rest: Array) -> float:
+        """Return the logarithm of a residual's density, but for a constant. [nats]."""
+        squares = float(rest @ self.kept(rest[:, None])[:, 0])
+        return -0.5 * (squares + self._volume)
 
 
 def _deliberate(court: _Court) -> tuple[Explanation, ...]:
     """Hear single causes, then what extends the best of them, while it helps."""
-    nobody = _Verdict((), 0.0, {})
-    heard: dict[tuple[Cause, ...], _Verdict] = {(): nobody}
-    candidates = court.causes()
-    for cause in candidates:
-        verdict = court.hear([cause])
-        heard[verdict.causes] = verdict
+    heard: dict[tuple[Cause, ...], _Verdict] = {(): court.nobody()}
+    for cause in court.causes():
+        heard[(cause,)] = court.hear([cause])
+    asked: set[tuple[Cause, ...]] = {()}
     for _ in range(_MOST_CAUSES - 1):
         ranked = sorted(heard.values(), key=lambda v: -v.posterior)
         best = ranked[0].posterior
-        leaders = [v for v in ranked[:3] if v.causes and best - v.posterior < _NEAR]
-        before = len(heard)
+        leaders = [
+            v
+            for v in ranked[:3]
+            if best - v.posterior < _NEAR
+            and v.causes not in asked
+            and len(v.causes) < _MOST_CAUSES
+        ]
         for leader in leaders:
-            if len(leader.causes) >= _MOST_CAUSES:
-                continue
-            for cause in candidates:
+            asked.add(leader.causes)
+            for cause in court.promising(leader):
                 both = tuple(sorted({*leader.causes, cause}))
                 if both not in heard:
                     heard[both] = court.hear(both)
-        if len(heard) == before:
-            break
     ranked = sorted(heard.values(), key=lambda v: (-v.posterior, v.causes))
     weights = np.exp([v.posterior - ranked[0].posterior for v in ranked])
     weights /= weights.sum()
@@ -478,6 +579,7 @@ _TESTS_OF_PARTS = {
     "evaporator": "look at the evaporator's approach at equal load",
     "compressor": "have the compressor's discharge temperature and valves checked",
     "charge": "look at the sight glass and weigh subcooling against superheat",
+    "non_condensables": "compare the pressure after four hours at rest with saturation",
     "expansion": "watch the valve's opening and the superheat over an hour",
 }
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from calibration.degradation import DEGRADATIONS, degraded, indicator_key
 from calibration.diagnosis import (
+    GAS,
     SURE,
     Blame,
     Diagnosis,
@@ -26,7 +27,7 @@ from calibration.diagnosis import (
     diagnose,
 )
 from calibration.forecast import last_cleaning
-from calibration.health import BALANCE, SLACK, WINSOR, day_ends, stuck
+from calibration.health import BALANCE, RESISTANCE, SLACK, WINSOR, day_ends, stuck
 from calibration.model import Model, conditions
 from twin.finding import Finding, FindingKind, Refusal
 from twin.heatpump import HeatPump
@@ -50,6 +51,7 @@ _LEAST = {
     "efficiency_ratio": 0.01,
     "capacity_ratio": 0.01,
     "subcooling_ratio": 0.20,
+    RESISTANCE: 0.10,
 }
 _WHAT = {
     "conductance_ratio": "conductance",
@@ -69,13 +71,25 @@ _ADVICE = {
     "machine": "Measure suction and discharge pressure to tell heat exchangers from"
     " compressor, and check both.",
     "charge": "Check the refrigerant charge and look for a leak.",
+    GAS.name: "Compare the pressure after four hours at rest with saturation at the"
+    " condenser's temperature; purge the gas, and look for where it came in.",
     "expansion": "Check the expansion valve, its sensor and its control.",
 }
-# What a part's diagnosis is shown by in the trend.
-_SHOWN_BY = {
-    "condenser": ("condenser", "conductance_ratio"),
-    "evaporator": ("evaporator", "conductance_ratio"),
-    "charge": ("charge", "subcooling_ratio"),
+# What the diagnosis moves for each part, and the indicator that shows it.
+_MOVES = {
+    "condenser": ("condenser",),
+    "evaporator": ("evaporator",),
+    "compressor": ("isentropic", "volumetric"),
+    "charge": ("subcooling",),
+    "expansion": ("superheat",),
+    GAS.name: (GAS.name,),
+}
+_INDICATORS = {
+    "condenser": "conductance_ratio",
+    "evaporator": "conductance_ratio",
+    "isentropic": "isentropic_ratio",
+    "volumetric": "volumetric_ratio",
+    "subcooling": "subcooling_ratio",
 }
 PARAMETER_OF = {
     ("condenser", "conductance_ratio"): "condenser",
@@ -127,7 +141,10 @@ class _Notice:
     @property
     def sure(self) -> bool:
         """Whether its own interval excludes what is not worth a finding."""
-        return self.high < 1.0 - _LEAST[self.indicator]
+        least = _LEAST[self.indicator]
+        if self.indicator == RESISTANCE:
+            return self.low > 1.0 + least
+        return self.high < 1.0 - least
 
 
 def findings(
@@ -181,23 +198,36 @@ def findings(
         version=version,
     )
     dead = _stuck(case)
-    if isinstance(device, Exchanger):
-        equipment = [_equipment(case, n) for n in _noticed(case) if n.sure]
-        return _holding(dead, equipment) if dead else equipment
     run = _balance_run(case)
-    noticed = _noticed(case, _STALE_LYING if dead or run.lies else _STALE)
-    if dead:
-        return _holding(dead, [_equipment(case, n) for n in noticed if n.sure])
+    lying = bool(dead) or run.lies
+    noticed = _noticed(case, _STALE_LYING if lying else _STALE)
+    # What clogs is read from one pressure or one pump; no model can blame it on
+    # another part, and no other part on it.
+    clogged = [n for n in noticed if n.indicator == RESISTANCE]
+    noticed = [n for n in noticed if n.indicator != RESISTANCE]
+    strainers = [] if dead else _strainers(case, clogged, noticed)
+    if dead or isinstance(device, Exchanger):
+        equipment = [_equipment(case, n) for n in noticed if n.sure]
+        if not lying:
+            return equipment + strainers
+        told = dead or [_lying(case, run, None)]
+        return _holding(told, [*equipment, *strainers])
     if not noticed and not run.noticed:
-        return []
+        return strainers
     began = min([n.began for n in noticed] + ([run.began] if run.noticed else []))
     recent = windows[windows.index > pd.Timestamp(began)]
     age = now - case.history["time"].iloc[0].to_pydatetime()
     diagnosis = diagnose(recent, model, device, age=age)
     if isinstance(diagnosis, Refusal):
         sure = [_equipment(case, n) for n in noticed if n.sure]
-        return _holding([_lying(case, run, None)], sure) if run.lies else sure
-    return _decided(case, noticed, run, diagnosis)
+        told = _holding([_lying(case, run, None)], sure) if run.lies else sure
+    else:
+        told = _decided(case, noticed, run, diagnosis)
+    liars = [f for f in told if f.kind is FindingKind.SENSOR]
+    if not liars:
+        return told + strainers
+    # It may be the flow's own meter.
+    return _holding(liars, strainers) + [f for f in told if f not in liars]
 
 
 def _decided(
@@ -232,8 +262,10 @@ def _accused(
         and diagnosis.probability(Blame.EQUIPMENT, cause.name) > 0.5
     ]
     whole = [n for n in noticed if n.component == "machine"]
-    if whole:
-        # Without pressures no part can be named, but that it lost can be said.
+    if whole and not any(
+        diagnosis.probability(Blame.EQUIPMENT, part) > SURE_OF_NAME for part in parts
+    ):
+        # Without pressures a part can seldom be named, but that it lost can be said.
         return [_equipment(case, n, diagnosis) for n in whole]
     if not parts:
         return [_uncertain(case, noticed, diagnosis)] if noticed else []
@@ -245,7 +277,7 @@ def _accused(
             told += [_equipment(case, n, diagnosis) for n in own]
         else:
             told.append(_unnoticed(case, part, since, diagnosis))
-    beside = sorted({n.component for n in noticed} - set(parts))
+    beside = sorted({n.component for n in noticed} - {*parts, "machine"})
     if beside:
         told = [replace(f, evidence={**f.evidence, "explains": beside}) for f in told]
     best: dict[str, Finding] = {}
@@ -263,11 +295,16 @@ def _weight(finding: Finding) -> tuple[float, float]:
 def _holding(sensors: Sequence[Finding], held: Sequence[Finding]) -> list[Finding]:
     """Return findings of instruments that name what they hold back."""
     keys = [finding.key for finding in held]
+    if not keys and all("held_back" in f.evidence for f in sensors):
+        return list(sensors)
     words = f" Held back because of it: {', '.join(keys)}." if keys else ""
     return [
         replace(
             finding,
-            evidence={**finding.evidence, "held_back": keys},
+            evidence={
+                **finding.evidence,
+                "held_back": [*finding.evidence.get("held_back", ()), *keys],
+            },
             sentence=finding.sentence + words,
         )
         for finding in sensors
@@ -299,7 +336,8 @@ def _noticed(case: _Case, stale: timedelta = _STALE) -> list[_Notice]:
         # Days before it began would make it look smaller.
         last = last[last["time"] > pd.Timestamp(began)]
         value, low, high = (float(last[c].median()) for c in ("value", "low", "high"))
-        if len(last) < 2 or value >= 1.0 - _LEAST[str(indicator)]:
+        worse = value - 1.0 if indicator == RESISTANCE else 1.0 - value
+        if len(last) < 2 or worse <= _LEAST[str(indicator)]:
             continue
         found.append(
             _Notice(
@@ -419,6 +457,8 @@ def _equipment(
         f" commissioned (95 %: {low:.0%} to {high:.0%}), since"
         f" {notice.began:%Y-%m-%d}."
     )
+    if component == "machine" and diagnosis is not None:
+        sentence += f" The readings leave open which part: {_listed(diagnosis)}."
     if cost is not None:
         sentence += f" It costs {cost:.2f} EUR a day."
     evidence: dict[str, Any] = {
@@ -450,6 +490,72 @@ def _equipment(
     )
 
 
+def _strainers(
+    case: _Case, clogged: Sequence[_Notice], noticed: Sequence[_Notice]
+) -> list[Finding]:
+    """Return the findings of sides that resist their flow, if not by dirt on plates.
+
+    Dirt that costs conductance narrows its channels as well, by less.
+    """
+    beside = {"source": "evaporator", "sink": "condenser"}
+    found = []
+    for notice in clogged:
+        side = notice.component.removesuffix("_strainer")
+        part = beside.get(side, "exchanger")
+        lost = max((1.0 - n.value for n in noticed if n.component == part), default=0.0)
+        rise = notice.value - 1.0
+        if not notice.sure or rise < lost:
+            continue
+        power = f"{side}_pump_power_w"
+        energy = None
+        if power in case.windows:
+            days = max(len(day_ends(case.windows.index).unique()), 1)
+            spent = float((case.windows[power] * case.windows["window_s"]).sum()) / days
+            energy = spent * (1.0 - 1.0 / notice.value)
+        cost = _priced(energy, case.prices.electricity_eur_j)
+        bound = (
+            "at least"
+            if not np.isfinite(notice.high)
+            else f"95 %: {notice.low - 1.0:.0%} to {notice.high - 1.0:.0%};"
+        )
+        found.append(
+            Finding(
+                unit=case.model.unit,
+                kind=FindingKind.FOULING,
+                component=notice.component,
+                since=notice.began,
+                seen=notice.series["time"].iloc[-1].to_pydatetime(),
+                size=rise,
+                low=notice.low - 1.0,
+                high=notice.high - 1.0 if np.isfinite(notice.high) else float("nan"),
+                sentence=f"{case.model.unit}: the {side} side resists its flow by"
+                f" {rise:.0%} more than when it was new ({bound} at equal flow),"
+                f" since {notice.began:%Y-%m-%d}."
+                + ("" if cost is None else f" It costs {cost:.2f} EUR a day to pump."),
+                advice=f"Clean the {side} side's strainer; look for a valve that is"
+                " not fully open.",
+                cost_eur_day=cost,
+                energy_j_day=energy,
+                emission_kg_day=_priced(energy, case.prices.electricity_kg_j),
+                evidence={
+                    "indicator": notice.indicator,
+                    "statistic": float(notice.series["statistic"].iloc[-1]),
+                    "limit": float(notice.series["limit"].iloc[-1]),
+                    "days": notice.days,
+                    "points": [
+                        name
+                        for name in (
+                            f"{side}_flow_m3_s", f"{side}_pressure_drop_pa", power
+                        )
+                        if name in case.device.points
+                    ],
+                    "reference": case.version,
+                },
+            )
+        )  # fmt: skip
+    return found
+
+
 def _unnoticed(
     case: _Case, part: str, since: datetime, diagnosis: Diagnosis
 ) -> Finding:
@@ -460,38 +566,39 @@ def _unnoticed(
     told = next(
         e for e in diagnosis.explanations if any(c.name == part for c in e.causes)
     )
-    component, indicator = _SHOWN_BY.get(part, (part, ""))
-    name = PARAMETER_OF.get((component, indicator), "")
-    if part == "compressor":
-        # Whichever of its two efficiencies lost more.
-        name = min(
-            (n for n in ("isentropic", "volumetric") if n in told.sizes),
-            key=lambda n: told.sizes[n][0],
-        )
-        indicator = f"{name}_ratio"
-    elif part == "expansion":
-        name = "superheat"
-    value, low, high = told.sizes[name]
-    fouling = indicator == "conductance_ratio"
-    energy = None
-    if indicator:
-        energy = extra_energy(component, indicator, value, case.model, case.windows)
+    # Whichever of a compressor's two efficiencies lost more.
+    moved = min(
+        (name for name in _MOVES[part] if name in told.sizes),
+        key=lambda name: told.sizes[name][0],
+    )
+    value, low, high = told.sizes[moved]
+    indicator = _INDICATORS.get(moved, "")
+    shown = "condenser" if part == GAS.name else part
+    known = "conductance_ratio" if part == GAS.name else indicator
+    energy = extra_energy(shown, known, value, case.model, case.windows)
     cost = _priced(energy, case.prices.electricity_eur_j)
-    what = _WHAT.get(indicator, "superheat")
+    size, *ends = (
+        (x - 1.0 if part == "expansion" else 1.0 - x) for x in (value, low, high)
+    )
+    what = {
+        GAS.name: f"gas that does not condense acts like a condenser at {value:.0%}",
+        "expansion": f"the expansion valve keeps {value:.0%} of the superheat",
+    }.get(part, f"{part} at {value:.0%} of its {_WHAT.get(indicator, 'state')}")
     return Finding(
         unit=case.model.unit,
-        kind=FindingKind.FOULING if fouling else FindingKind.COP_DEGRADATION,
-        component=component,
+        kind=FindingKind.FOULING
+        if indicator == "conductance_ratio"
+        else FindingKind.COP_DEGRADATION,
+        component=part,
         since=since,
         seen=diagnosis.stop,
-        size=abs(1.0 - value),
-        low=min(abs(1.0 - high), abs(1.0 - low)),
-        high=max(abs(1.0 - high), abs(1.0 - low)),
-        sentence=f"{case.model.unit}: {component} at {value:.0%} of its {what} as"
-        f" commissioned (95 %: {low:.0%} to {high:.0%}); it explains what its"
-        f" neighbours show since {since:%Y-%m-%d}."
+        size=size,
+        low=min(ends),
+        high=max(ends),
+        sentence=f"{case.model.unit}: {what} as commissioned (95 %: {low:.0%} to"
+        f" {high:.0%}); it explains what its neighbours show since {since:%Y-%m-%d}."
         + ("" if cost is None else f" It costs {cost:.2f} EUR a day."),
-        advice=_ADVICE[component],
+        advice=_ADVICE[part],
         cost_eur_day=cost,
         energy_j_day=energy,
         emission_kg_day=_priced(energy, case.prices.electricity_kg_j),
@@ -510,11 +617,7 @@ def _uncertain(
     """Return a finding that names what it may be, and the test that decides."""
     names = diagnosis.names
     moved = min(noticed, key=lambda n: n.value)
-    listed = " or ".join(
-        "+".join(c.name for c in told.causes) + f" ({told.probability:.0%})"
-        for told in diagnosis.explanations[:4]
-        if told.causes
-    )
+    listed = _listed(diagnosis)
     return Finding(
         unit=case.model.unit,
         kind=FindingKind.UNCERTAIN,
@@ -535,6 +638,16 @@ def _uncertain(
             "diagnosis": diagnosis.to_dict(),
             "reference": case.version,
         },
+    )
+
+
+def _listed(diagnosis: Diagnosis) -> str:
+    """Return the likeliest causes in words, each with its probability."""
+    return " or ".join(
+        " with ".join(cause.name for cause in told.causes)
+        + f" ({told.probability:.0%})"
+        for told in diagnosis.explanations[:4]
+        if told.causes and told.probability > 0.01
     )
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from twin.service.alarms import Alarms
+    from twin.service.compare import Comparison
     from twin.service.config import Config
 
 FINE, PROBLEMS, USAGE, UNREACHABLE, BAD_CONFIGURATION, INTERRUPTED = (
@@ -277,6 +278,13 @@ def replay(
     zone: Annotated[
         str, typer.Option(help="Of times in a file that do not say theirs.")
     ] = "UTC",
+    suppose: Annotated[
+        str,
+        typer.Option(
+            metavar='"UNIT/SURFACE cleaned DAY"',
+            help="Replay it once more as if that had been done, and compare.",
+        ),
+    ] = "",
     afresh: Annotated[
         bool, typer.Option("--afresh", help="Begin anew, whatever --out holds.")
     ] = False,
@@ -297,7 +305,10 @@ def replay(
 
     wired = load_config(config)
     if out_dir is not None and afresh:
-        forget(history.unfinished(out_dir))
+        for folder in (out_dir, out_dir / "supposed"):
+            forget(history.unfinished(folder))
+    if suppose:
+        _suppose(wired, data or [], suppose, start, end, zone, out_dir, json=json)
     try:
         results, verdicts = history.replayed(
             wired,
@@ -320,6 +331,88 @@ def replay(
         for line in history.lines(results, verdicts):
             out(line)
     raise typer.Exit(PROBLEMS if results.findings else FINE)
+
+
+def _suppose(
+    wired: Config,
+    data: list[Path],
+    text: str,
+    start: str,
+    end: str,
+    zone: str,
+    out_dir: Path | None,
+    *,
+    json: bool,
+) -> NoReturn:
+    from ingest.archive import ArchiveError, ArchiveUnavailableError
+    from ingest.files import InputError
+    from twin.service import history, suppose
+    from twin.service.compare import compare as beside
+    from twin.service.replay import NothingToReplayError
+
+    try:
+        what = suppose.parse(text)
+        recorded, made, _ = history.supposed(
+            wired,
+            data,
+            what,
+            start=moment(start, "--from"),
+            stop=moment(end, "--to"),
+            zone=zone,
+            progress=lambda name: Bar(name, quiet=json),
+            out=out_dir,
+        )
+    except (InputError, NothingToReplayError, suppose.SupposeError) as error:
+        stop(USAGE, f"hptwin replay: {error}")
+    except (ArchiveError, ArchiveUnavailableError) as error:
+        stop(UNREACHABLE, f"hptwin replay: {error}")
+    found = beside(recorded, made, ("recorded", what.name))
+    _compared(found, None if out_dir is None else out_dir / "compare.html", json=json)
+    raise typer.Exit(FINE)
+
+
+def _compared(found: Comparison, page: Path | None, *, json: bool) -> None:
+    """Say what two results differ in, and draw it into a file."""
+    if page is not None:
+        from twin.service.web.beside import document
+
+        page.write_text(document(found), encoding="utf-8")
+        note(f"drawn in {page}")
+    if json:
+        out_json(found.to_dict())
+        return
+    from rich.console import Console
+
+    from twin.service.compare import tables
+
+    console = Console(file=sys.stdout)
+    for each in tables(found):
+        console.print(each)
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="What hptwin replay --out wrote.")],
+    second: Annotated[Path, typer.Argument(help="The same of another replay.")],
+    page: Annotated[
+        Path | None, typer.Option("--out", help="Draw it into this HTML file.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Lay two replays side by side: figures, findings, conductances."""
+    from twin.service.compare import CompareError
+    from twin.service.compare import compare as beside
+    from twin.service.results import Results, ResultsError
+
+    try:
+        sides = [Results.read(folder) for folder in (first, second)]
+        names = (first.name, second.name)
+        if names[0] == names[1]:
+            names = (str(first), str(second))
+        found = beside(sides[0], sides[1], names)
+    except (CompareError, ResultsError) as error:
+        stop(USAGE, f"hptwin compare: {error}")
+    _compared(found, page, json=json)
 
 
 @app.command()

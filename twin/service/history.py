@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from calibration.registry import Registry
+from calibration.model import Model
+from calibration.registry import Registry, Role
 from twin import __version__
 from twin.service.checkpoint import Checkpoints, forget, key_of
 from twin.service.config import Config
 from twin.service.replay import Progress, from_files, replay
 from twin.service.results import Results, finding_to_dict, plain, to_json
 from twin.service.run import open_configured
+from twin.service.suppose import (
+    SupposedArchive,
+    Supposition,
+    as_logged,
+    counterfactual,
+    worth,
+)
+
+if TYPE_CHECKING:
+    from ingest.archive import Archive
+    from twin.plant import Plant
 
 _KWH = 3.6e6
 
@@ -52,35 +65,154 @@ def replayed(
     Results, mapping
         What was found, and by file what became of its cells.
     """
+    with _opened(config, files, zone) as (archive, verdicts):
+        work = _work(config, files, start, stop, zone)
+        kept = None if out is None else Checkpoints(unfinished(out), work, seconds)
+        results, _ = _judged(
+            config.plant, archive, verdicts, start, stop, progress, kept, out
+        )
+    return results, verdicts
+
+
+def supposed(
+    config: Config,
+    files: Sequence[Path],
+    what: Supposition,
+    *,
+    start: datetime | None = None,
+    stop: datetime | None = None,
+    zone: str = "UTC",
+    progress: Callable[[str], Progress] = lambda _: lambda done, total, day: None,
+    out: Path | None = None,
+) -> tuple[Results, Results, Mapping[str, Any]]:
+    """Replay what was recorded, and once more as it would have been.
+
+    Parameters
+    ----------
+    config, files, start, stop, zone
+        As for :func:`replayed`.
+    what : Supposition
+        What had been done.
+    progress : callable
+        Returns who is told of the replay with that name.
+    out : Path, optional
+        Where the results as recorded are written; those supposed, in a folder
+        ``supposed`` within.
+
+    Returns
+    -------
+    Results, Results, mapping
+        As recorded, as supposed, and by file what became of its cells.
+
+    Raises
+    ------
+    twin.service.suppose.SupposeError
+        If it cannot be said of this plant or this record.
+    """
+    with _opened(config, files, zone) as (archive, verdicts):
+        work = _work(config, files, start, stop, zone)
+
+        def kept(name: str, folder: Path | None) -> Checkpoints | None:
+            if folder is None:
+                return None
+            return Checkpoints(unfinished(folder), key_of(work, name))
+
+        recorded, reference = _judged(
+            config.plant,
+            archive,
+            verdicts,
+            start,
+            stop,
+            progress("recorded"),
+            kept("recorded", out),
+            out,
+            unit=what.unit,
+        )
+        made = counterfactual(
+            what, config.plant, *reference, recorded.health, recorded.generated
+        )
+        beside = None if out is None else out / "supposed"
+        supposed, _ = _judged(
+            as_logged(config.plant, what),
+            SupposedArchive(archive, made),
+            verdicts,
+            start,
+            stop,
+            progress(what.name),
+            kept(what.name, beside),
+            beside,
+            more={"supposed": worth(made, archive, config.plant)},
+        )
+    return recorded, supposed, verdicts
+
+
+@contextmanager
+def _opened(
+    config: Config, files: Sequence[Path], zone: str
+) -> Iterator[tuple[Archive, Mapping[str, Any]]]:
     verdicts: Mapping[str, Any] = {}
     if files:
         archive, verdicts = from_files(files, config.sources, zone=zone)
     else:
         archive = open_configured(config.archive, read_only=True)
-    kept = None
-    if out is not None:
-        work = _work(config, files, start, stop, zone)
-        kept = Checkpoints(unfinished(out), work, seconds)
+    try:
+        yield archive, verdicts
+    finally:
+        archive.close()
+
+
+def _judged(
+    plant: Plant,
+    archive: Archive,
+    verdicts: Mapping[str, Any],
+    start: datetime | None,
+    stop: datetime | None,
+    progress: Progress,
+    kept: Checkpoints | None,
+    out: Path | None,
+    *,
+    unit: str = "",
+    more: Mapping[str, Any] | None = None,
+) -> tuple[Results, tuple[Model | None, datetime | None]]:
+    """Replay, write what was found, and return a unit's reference beside it."""
     # Models that a replay learns are its own: a running service must not meet
     # them, and a second replay must begin as the first one did.
     with tempfile.TemporaryDirectory(prefix="hptwin-replay-") as folder:
-        try:
-            results = replay(
-                config.plant,
-                archive,
-                start=start,
-                stop=stop,
-                registry=Registry(Path(folder)),
-                progress=progress,
-                summary={"files": verdicts} if verdicts else {},
-                checkpoints=kept,
-            )
-        finally:
-            archive.close()
+        registry = Registry(Path(folder))
+        results = replay(
+            plant,
+            archive,
+            start=start,
+            stop=stop,
+            registry=registry,
+            progress=progress,
+            summary={
+                **({"files": verdicts} if verdicts else {}),
+                "tariff": _tariff(plant),
+                **(more or {}),
+            },
+            checkpoints=kept,
+        )
+        record = registry.active(unit, Role.REFERENCE) if unit else None
+        model = None if record is None else Model.from_dict(record.model)
     if out is not None and kept is not None:
         results.write(out)
         forget(kept.folder)
-    return results, verdicts
+    return results, (model, None if record is None else record.created)
+
+
+def _tariff(plant: Plant) -> dict[str, float | None]:
+    """Return what energy costs and emits where the site does not say. [EUR/J, kg/J]."""
+    tariff = plant.tariff
+    return {
+        name: getattr(tariff, name)
+        for name in (
+            "electricity_price_eur_j",
+            "heat_price_eur_j",
+            "electricity_emission_kg_j",
+            "heat_emission_kg_j",
+        )
+    }
 
 
 def unfinished(out: Path) -> Path:

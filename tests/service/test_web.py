@@ -521,7 +521,7 @@ def test_a_public_address_is_refused_while_there_are_no_users(host):
     app = create_app(
         ResultsView(sample_results.results()), Alarms(State.in_memory()), Live()
     )
-    with pytest.raises(PublicAddressError, match="no users yet"):
+    with pytest.raises(PublicAddressError, match="hptwin users add"):
         Server(app, host, 0)
 
 

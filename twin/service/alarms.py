@@ -814,8 +814,11 @@ class Alarms:
         return self.board.cases.get(key)
 
     def history(self, limit: int = 200, subject: str = "") -> list[AuditEntry]:
-        """Return the newest audit lines first, of one case if ``subject`` is given."""
-        return self._state.audit(limit=limit, subject=subject)
+        """Return the newest audit lines first, of one case if ``subject`` is given.
+
+        Who came in is in the same audit and not an alarm's business.
+        """
+        return self._state.audit(limit=limit, subject=subject, beside="access/")
 
     def step(
         self,

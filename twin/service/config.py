@@ -107,10 +107,27 @@ class ArchiveConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebConfig:
-    """Where the page is served."""
+    """Where the page is served, under which further names, and with what TLS."""
 
     host: str = "127.0.0.1"
     port: int = 8080
+    names: tuple[str, ...] = ()
+    cert_file: Path | None = None
+    key_file: Path | None = None
+
+    @property
+    def tls(self) -> tuple[Path, Path] | None:
+        """The certificate and its key; None speaks plainly."""
+        if self.cert_file is None or self.key_file is None:
+            return None
+        return self.cert_file, self.key_file
+
+    @property
+    def url(self) -> str:
+        """Where a person finds the page."""
+        name = self.names[0] if self.names else self.host
+        place = f"[{name}]" if ":" in name else name
+        return f"http{'s' if self.tls else ''}://{place}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -927,16 +944,29 @@ def _archive(table: _Table, base: Path, warn: Callable[..., None]) -> ArchiveCon
     return made
 
 
-def _web(table: _Table) -> WebConfig:
+def _web(table: _Table, base: Path, warn: Callable[..., None]) -> WebConfig:
+    key = table.path("key_file", base)
+    _private(key, table, "key_file", warn)
+    plain = table.flag("allow_plaintext")
     made = WebConfig(
-        host=table.text("host", "127.0.0.1"), port=table.whole("port", 8080, 0, 65535)
+        host=table.text("host", "127.0.0.1"),
+        port=table.whole("port", 8080, 0, 65535),
+        names=tuple(table.names("names")),
+        cert_file=table.path("cert_file", base),
+        key_file=key,
     )
     table.finish()
-    if not _loopback(made.host):
+    if (made.cert_file is None) != (made.key_file is None):
+        lacking = "cert_file" if made.cert_file is None else "key_file"
+        table.wrong(lacking, "is missing", "TLS needs cert_file and key_file")
+    elif made.cert_file is not None and not made.cert_file.is_file():
+        table.wrong("cert_file", "is not a file", "put the certificate there")
+    if not _loopback(made.host) and not made.tls and not plain:
         table.wrong(
             "host",
-            "would show the page to the network, and it has no users yet",
-            'keep "127.0.0.1" and put a proxy with a login in front of it',
+            "would send passwords over the network without encryption",
+            'set cert_file and key_file, or keep "127.0.0.1" behind a proxy with TLS;'
+            " allow_plaintext = true if the network is yours",
         )
     return made
 
@@ -968,7 +998,7 @@ _SETTABLE: Mapping[str, tuple[str, ...]] = {
         "secret_env", "retention_days",
     ),
     "state": ("dir",),
-    "web": ("host", "port"),
+    "web": ("host", "port", "cert_file", "key_file", "allow_plaintext"),
     "notify": ("urls_file", "mqtt_prefix"),
 }  # fmt: skip
 _OWN = ("HPTWIN_CONFIG",)
@@ -1111,7 +1141,7 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
     rebirth = broker.flag("rebirth")
     mqtt = _mqtt(broker, base, warn)
     archive = _archive(top.table("archive"), base, warn)
-    web = _web(top.table("web"))
+    web = _web(top.table("web"), base, warn)
     notify = _notify(top.table("notify"), base, warn)
     state = top.table("state")
     state_dir = state.path("dir", base) or base / "hptwin-data"

@@ -39,6 +39,7 @@ from twin.service.notify import Notifier, Route
 from twin.service.replay import cut, midnight, period, readings, units_of
 from twin.service.results import Live, Results, ResultsError, ResultsView
 from twin.service.state import AuditEntry, State
+from twin.service.users import Users
 from twin.service.vitals import Jobs, Vitals
 from twin.service.watchdog import Rounds
 from twin.service.web.app import Server, create_app
@@ -195,7 +196,7 @@ class Service:
             routes,
             publisher,
             config.notify.mqtt_prefix,
-            page=f"http://{config.web.host}:{config.web.port}",
+            page=config.web.url,
         )
         self.alarms = Alarms(self.state, compose=self.notifier.compose)
         app = create_app(
@@ -212,9 +213,15 @@ class Service:
             timezone=self.plant.timezone,
             stale_after=self._silence,
             registry=self._metrics(),
+            users=Users(self.state),
+            hosts=(config.web.host, *config.web.names),
         )
         self.page = Server(
-            app, config.web.host, config.web.port, lambda: self.rounds.beat("page")
+            app,
+            config.web.host,
+            config.web.port,
+            lambda: self.rounds.beat("page"),
+            config.web.tls,
         )
         self.page.start()
         stack.callback(self.page.close)

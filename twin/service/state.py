@@ -1,8 +1,9 @@
 """The state database: what the service must still know after a restart.
 
 SQLAlchemy's door. Cases of alarms, small facts, an audit that nobody can
-rewrite, and the outbox of messages. What they mean is their writers' business;
-here they are rows. SQLite by default; the URL of another server will do.
+rewrite, the outbox of messages, and who may come in. What they mean is their
+writers' business; here they are rows. SQLite by default; the URL of another
+server will do.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,9 @@ from twin.service.results import instant, parse_instant, plain
 if TYPE_CHECKING:
     from typing import Self
 
-VERSION = 1
+VERSION = 2
+"""Of the tables. Every change so far was a table more, which an older database
+is given when it is opened; the first change of a column will need Alembic."""
 
 _schema = sa.MetaData()
 _cases = sa.Table(
@@ -64,6 +67,32 @@ _outbox = sa.Table(
     sa.Column("delivered", sa.Text, nullable=True),
     sa.Column("error", sa.Text, nullable=False, default=""),
     sqlite_autoincrement=True,
+)
+# Since version 2. Secrets are here as hashes only.
+_accounts = sa.Table(
+    "accounts",
+    _schema,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("password", sa.Text, nullable=False),
+    sa.Column("created", sa.Text, nullable=False),
+)
+_sessions = sa.Table(
+    "sessions",
+    _schema,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False, index=True),
+    sa.Column("created_ms", sa.BigInteger, nullable=False),
+    sa.Column("seen_ms", sa.BigInteger, nullable=False),
+)
+_tokens = sa.Table(
+    "tokens",
+    _schema,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("role", sa.Text, nullable=False),
+    sa.Column("key", sa.Text, nullable=False, unique=True),
+    sa.Column("created", sa.Text, nullable=False),
+    sa.Column("expires", sa.Text, nullable=False),
 )
 # Append-only is a promise the database keeps, whoever holds the pen.
 for _verb in ("UPDATE", "DELETE"):
@@ -122,6 +151,37 @@ class Backlog:
     given_up: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """A person who may come in; the password is an argon2 hash."""
+
+    name: str
+    role: str
+    password: str = field(repr=False)
+    created: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A login that lasts; the key is the hash of what the browser holds. UTC."""
+
+    key: str = field(repr=False)
+    name: str
+    created: datetime
+    seen: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Token:
+    """A program that may come in; the key is the hash of what it shows. UTC."""
+
+    name: str
+    role: str
+    key: str = field(repr=False)
+    created: datetime
+    expires: datetime
+
+
 def _ms(time: datetime) -> int:
     return round(time.timestamp() * 1000.0)
 
@@ -172,6 +232,12 @@ class State:
             connection.execute(
                 _facts.insert().values(name="version", value=str(VERSION))
             )
+        elif int(known) < VERSION:
+            connection.execute(
+                _facts.update()
+                .where(_facts.c.name == "version")
+                .values(value=str(VERSION))
+            )
         elif int(known) > VERSION:
             raise StateError(
                 f"{self._engine.url}: written by a newer hptwin (version {known}, "
@@ -215,16 +281,7 @@ class State:
             for name, value in (facts or {}).items():
                 connection.execute(_facts.delete().where(_facts.c.name == name))
                 connection.execute(_facts.insert().values(name=name, value=value))
-            for entry in audit:
-                connection.execute(
-                    _audit.insert().values(
-                        time=instant(entry.time),
-                        actor=entry.actor,
-                        action=entry.action,
-                        subject=entry.subject,
-                        detail=_dump(entry.detail),
-                    )
-                )
+            _note(connection, audit)
             for message in messages:
                 self._post(connection, message)
 
@@ -261,11 +318,21 @@ class State:
             ).scalar()
         return None if found is None else str(found)
 
-    def audit(self, limit: int = 200, subject: str = "") -> list[AuditEntry]:
-        """Return the newest entries first, of one subject if it is given."""
+    def audit(
+        self, limit: int = 200, subject: str = "", *, under: str = "", beside: str = ""
+    ) -> list[AuditEntry]:
+        """Return the newest entries first.
+
+        Of one subject if it is given, of the subjects that begin with ``under``,
+        and of those only that do not begin with ``beside``.
+        """
         query = sa.select(_audit).order_by(_audit.c.id.desc()).limit(limit)
         if subject:
             query = query.where(_audit.c.subject == subject)
+        if under:
+            query = query.where(_audit.c.subject.startswith(under, autoescape=True))
+        if beside:
+            query = query.where(~_audit.c.subject.startswith(beside, autoescape=True))
         with self._read() as connection:
             rows = connection.execute(query).all()
         return [
@@ -278,6 +345,120 @@ class State:
             )
             for row in rows
         ]
+
+    def admit(
+        self,
+        *,
+        accounts: Mapping[str, Account | None] | None = None,
+        sessions: Mapping[str, Session | None] | None = None,
+        tokens: Mapping[str, Token | None] | None = None,
+        ended: str = "",
+        unseen_since: datetime | None = None,
+        audit: Sequence[AuditEntry] = (),
+    ) -> None:
+        """Write who may come in: all of it or, after any crash, nothing.
+
+        What is None is removed. ``ended`` names whose sessions end, and all end
+        that nobody was seen in since ``unseen_since``.
+        """
+        with self._write() as connection:
+            if ended:
+                connection.execute(_sessions.delete().where(_sessions.c.name == ended))
+            if unseen_since is not None:
+                old = _sessions.c.seen_ms < _ms(unseen_since)
+                connection.execute(_sessions.delete().where(old))
+            for name, account in (accounts or {}).items():
+                connection.execute(_accounts.delete().where(_accounts.c.name == name))
+                if account is not None:
+                    connection.execute(
+                        _accounts.insert().values(
+                            name=name,
+                            role=account.role,
+                            password=account.password,
+                            created=instant(account.created),
+                        )
+                    )
+            for key, session in (sessions or {}).items():
+                connection.execute(_sessions.delete().where(_sessions.c.key == key))
+                if session is not None:
+                    connection.execute(
+                        _sessions.insert().values(
+                            key=key,
+                            name=session.name,
+                            created_ms=_ms(session.created),
+                            seen_ms=_ms(session.seen),
+                        )
+                    )
+            for name, token in (tokens or {}).items():
+                connection.execute(_tokens.delete().where(_tokens.c.name == name))
+                if token is not None:
+                    connection.execute(
+                        _tokens.insert().values(
+                            name=name,
+                            role=token.role,
+                            key=token.key,
+                            created=instant(token.created),
+                            expires=instant(token.expires),
+                        )
+                    )
+            _note(connection, audit)
+
+    def seen(self, key: str, now: datetime) -> None:
+        """Note that somebody was seen in a session, if it has not ended."""
+        with self._write() as connection:
+            connection.execute(
+                _sessions.update()
+                .where(_sessions.c.key == key)
+                .values(seen_ms=_ms(now))
+            )
+
+    def inhabited(self) -> bool:
+        """Return whether there is any account."""
+        with self._read() as connection:
+            found = connection.execute(sa.select(_accounts.c.name).limit(1)).first()
+        return found is not None
+
+    def accounts(self) -> dict[str, Account]:
+        """Return every account by its name."""
+        query = sa.select(_accounts).order_by(_accounts.c.name)
+        with self._read() as connection:
+            rows = connection.execute(query).all()
+        return {row.name: _account(row) for row in rows}
+
+    def session(self, key: str) -> tuple[Session, Account] | None:
+        """Return a session and whose it is; None if there is no such session."""
+        query = sa.select(_accounts, _sessions.c.created_ms, _sessions.c.seen_ms).where(
+            _sessions.c.key == key, _sessions.c.name == _accounts.c.name
+        )
+        with self._read() as connection:
+            row = connection.execute(query).first()
+        if row is None:
+            return None
+        session = Session(
+            key=key,
+            name=row.name,
+            created=datetime.fromtimestamp(row.created_ms / 1000.0, UTC),
+            seen=datetime.fromtimestamp(row.seen_ms / 1000.0, UTC),
+        )
+        return session, _account(row)
+
+    def tokens(self, key: str = "") -> dict[str, Token]:
+        """Return every token by its name, or the one of a key."""
+        query = sa.select(_tokens).order_by(_tokens.c.name)
+        if key:
+            query = query.where(_tokens.c.key == key)
+        with self._read() as connection:
+            rows = connection.execute(query).all()
+        return {
+            row.name: Token(
+                name=row.name,
+                role=row.role,
+                key=row.key,
+                created=parse_instant(row.created),
+                expires=parse_instant(row.expires),
+            )
+            for row in rows
+        }
 
     def routes(self) -> list[str]:
         """Return the routes that have something undelivered."""
@@ -374,6 +555,28 @@ class State:
             count=int(count),
             oldest=None if oldest is None else parse_instant(oldest),
             error=error or "",
+        )
+
+
+def _account(row: Any) -> Account:
+    return Account(
+        name=row.name,
+        role=row.role,
+        password=row.password,
+        created=parse_instant(row.created),
+    )
+
+
+def _note(connection: sa.Connection, audit: Sequence[AuditEntry]) -> None:
+    for entry in audit:
+        connection.execute(
+            _audit.insert().values(
+                time=instant(entry.time),
+                actor=entry.actor,
+                action=entry.action,
+                subject=entry.subject,
+                detail=_dump(entry.detail),
+            )
         )
 
 

@@ -1,8 +1,9 @@
 """The page and its API: what is asked for by HTTP, and who may ask.
 
 Server-rendered, with one event stream for what changes. Read-only but for what
-a person does to an alarm. There are no users yet, so it answers on a loopback
-address only, to its own name only, and takes actions from its own pages only.
+a person does to an alarm. Who may ask is decided in :mod:`.access`; without users
+it answers on a loopback address only. It answers to its own names only, and takes
+actions from its own pages only.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoes
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from calibration.registry import RegistryError, Role
@@ -51,7 +53,8 @@ from twin.service.results import (
     parse_instant,
     plain,
 )
-from twin.service.web import ahead, causes, instruments, views
+from twin.service.users import Users, UsersError
+from twin.service.web import access, ahead, causes, instruments, views
 from twin.service.web import field as say
 from twin.service.web.fitted import grouped
 
@@ -162,6 +165,10 @@ class Page:
         Age from which a value is shown as stale.
     heartbeat
         Seconds between two beats of the event stream. [s]
+    hosts
+        Names it answers to besides this machine's own.
+    users
+        Who may come in; None, or nobody there, asks for no login.
     """
 
     view: ResultsView
@@ -179,6 +186,7 @@ class Page:
     stale_after: timedelta = timedelta(minutes=15)
     heartbeat: float = 15.0
     hosts: tuple[str, ...] = ()
+    users: Users | None = None
     stop: threading.Event = field(default_factory=threading.Event)
 
 
@@ -201,6 +209,8 @@ def create_app(
         default_response_class=JSONResponse,
     )
     app.state.page = page
+    app.state.door = door = access.Door(page.users, page.clock)
+    app.openapi = lambda: access.document(app)  # type: ignore[method-assign]
     room = _Room(page)
     _pages(app, page, room)
     _models(app, page, room)
@@ -208,8 +218,12 @@ def create_app(
     _charts(app, page)
     _api(app, page)
     _service(app, page, room)
+    access.routes(app, door, room.render, _inside)
     app.mount("/static", StaticFiles(directory=_HERE / "static"), name="static")
-    app.add_middleware(_Guard, hosts=("127.0.0.1", "localhost", "::1", *page.hosts))
+    app.add_middleware(access.Gate, door=door)
+    app.add_middleware(
+        _Guard, door=door, hosts=("127.0.0.1", "localhost", "::1", *page.hosts)
+    )
     _errors(app, room)
     return app
 
@@ -224,8 +238,8 @@ class _Guard:
     this address; a form from elsewhere acts in the operator's name.
     """
 
-    def __init__(self, app: ASGIApp, hosts: Sequence[str]) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, door: access.Door, hosts: Sequence[str]) -> None:
+        self._app, self._door = app, door
         self._hosts = frozenset(hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -262,12 +276,16 @@ class _Guard:
         self, method: str, headers: Mapping[bytes, bytes]
     ) -> tuple[int, str] | None:
         host = headers.get(b"host", b"").decode("latin-1")
-        if _hostname(f"//{host}") not in self._hosts:
+        name = access.hostname(f"//{host}")
+        # Nobody can point a number elsewhere, as he can a name of his own.
+        if name not in self._hosts and not (self._door.public and _is_number(name)):
             return 421, "this address is not the twin's; use http://127.0.0.1"
         if method in ("GET", "HEAD"):
             return None
         origin = headers.get(b"origin", b"").decode("latin-1")
-        if urlsplit(origin).netloc != host:
+        # A page elsewhere cannot make a browser send a token.
+        bearer = headers.get(b"authorization", b"").lower().startswith(b"bearer ")
+        if not bearer and _place(origin) != host:
             return 403, "an action must come from the twin's own page (Origin)"
         length = headers.get(b"content-length", b"")
         if not length.isdigit():
@@ -277,11 +295,19 @@ class _Guard:
         return None
 
 
-def _hostname(url: str) -> str:
+def _place(origin: str) -> str:
     try:
-        return urlsplit(url).hostname or ""
+        return urlsplit(origin).netloc
     except ValueError:
         return ""
+
+
+def _is_number(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 # --- pages -------------------------------------------------------------------
@@ -321,8 +347,13 @@ class _Room:
         self, request: Request, template: str, status: int = 200, **context: Any
     ) -> HTMLResponse:
         results = self._page.view.results
+        guest = access.visitor(request)
         text = self._templates.get_template(template).render(
             request=request,
+            guest=guest,
+            person=guest.person.name if guest.person else "",
+            may=guest.may,
+            csrf=context.pop("csrf", guest.csrf),
             site=results.site,
             results=results,
             units=unit_ids(self._page),
@@ -458,7 +489,7 @@ def _pages(app: FastAPI, page: Page, room: _Room) -> None:
             revision=_revision(page),
         )
 
-    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    @app.get("/", response_class=HTMLResponse)
     def _overview(
         request: Request,
         unit: Text = "",
@@ -469,7 +500,7 @@ def _pages(app: FastAPI, page: Page, room: _Room) -> None:
             _known(page, unit)
         return overview(request, unit, start, stop, "overview.html")
 
-    @app.get("/unit/{unit:path}", response_class=HTMLResponse, include_in_schema=False)
+    @app.get("/unit/{unit:path}", response_class=HTMLResponse)
     def _unit(
         request: Request,
         unit: str,
@@ -479,7 +510,7 @@ def _pages(app: FastAPI, page: Page, room: _Room) -> None:
         _known(page, unit)
         return overview(request, unit, start, stop, "unit.html")
 
-    @app.get("/alarms", response_class=HTMLResponse, include_in_schema=False)
+    @app.get("/alarms", response_class=HTMLResponse)
     def _alarms(request: Request, case: Text = "") -> Response:
         cases = page.alarms.board.cases
         return room.render(
@@ -517,7 +548,7 @@ def _models(app: FastAPI, page: Page, room: _Room) -> None:
             },
         )
 
-    @app.get("/models", response_class=HTMLResponse, include_in_schema=False)
+    @app.get("/models", response_class=HTMLResponse)
     def _all(request: Request, unit: Text = "") -> Response:
         units = [of(unit)] if unit else list(library().units)
         return room.render(
@@ -534,13 +565,11 @@ def _models(app: FastAPI, page: Page, room: _Room) -> None:
             revision=_revision(page),
         )
 
-    @app.get("/models/{unit}/tracked/{number}.svg", include_in_schema=False)
+    @app.get("/models/{unit}/tracked/{number}.svg")
     def _tracked(unit: str, number: int) -> Response:
         return drawing(library().tracked(of(unit)), number)
 
-    @app.get(
-        "/models/{unit}/{version}", response_class=HTMLResponse, include_in_schema=False
-    )
+    @app.get("/models/{unit}/{version}", response_class=HTMLResponse)
     def _model(request: Request, unit: str, version: str) -> Response:
         shown = library().shown(of(unit), version)
         return room.render(
@@ -554,14 +583,19 @@ def _models(app: FastAPI, page: Page, room: _Room) -> None:
             revision=_revision(page),
         )
 
-    @app.get("/models/{unit}/{version}/{number}.svg", include_in_schema=False)
+    @app.get("/models/{unit}/{version}/{number}.svg")
     def _drawing(unit: str, version: str, number: int) -> Response:
         return drawing(library().drawn(of(unit), version), number)
 
-    @app.post("/models/rollback", include_in_schema=False)
+    @app.post("/models/rollback")
     def _roll_back(
-        unit: Line, role: Annotated[Role, Form()], who: Line = "", reason: Line = ""
+        request: Request,
+        unit: Line,
+        role: Annotated[Role, Form()],
+        who: Line = "",
+        reason: Line = "",
     ) -> Response:
+        who = access.actor(request, who)
         if not who.strip() or not reason.strip():
             raise ActionError(
                 "a name and a reason are needed, the audit keeps them"
@@ -775,15 +809,20 @@ def _done(back: str, who: str) -> Response:
 
 
 def _actions(app: FastAPI, page: Page) -> None:
-    @app.post("/alarm/acknowledge", include_in_schema=False)
+    @app.post("/alarm/acknowledge")
     def _acknowledge(
-        key: Line, who: Line = "", comment: Line = "", back: Line = "/"
+        request: Request,
+        key: Line,
+        who: Line = "",
+        comment: Line = "",
+        back: Line = "/",
     ) -> Response:
-        page.alarms.acknowledge(key, who, page.clock(), comment)
+        page.alarms.acknowledge(key, access.actor(request, who), page.clock(), comment)
         return _done(back, who)
 
-    @app.post("/alarm/shelve", include_in_schema=False)
+    @app.post("/alarm/shelve")
     def _shelve(
+        request: Request,
         key: Line,
         hours: Annotated[float, Form(gt=0, le=168)],
         who: Line = "",
@@ -791,23 +830,30 @@ def _actions(app: FastAPI, page: Page) -> None:
         back: Line = "/",
     ) -> Response:
         now = page.clock()
-        page.alarms.shelve(key, who, now, now + timedelta(hours=hours), reason)
+        page.alarms.shelve(
+            key, access.actor(request, who), now, now + timedelta(hours=hours), reason
+        )
         return _done(back, who)
 
-    @app.post("/alarm/unshelve", include_in_schema=False)
-    def _unshelve(key: Line, who: Line = "", back: Line = "/") -> Response:
-        page.alarms.unshelve(key, who, page.clock())
+    @app.post("/alarm/unshelve")
+    def _unshelve(
+        request: Request, key: Line, who: Line = "", back: Line = "/"
+    ) -> Response:
+        page.alarms.unshelve(key, access.actor(request, who), page.clock())
         return _done(back, who)
 
-    @app.post("/alarm/close", include_in_schema=False)
+    @app.post("/alarm/close")
     def _close(
+        request: Request,
         key: Line,
         closure: Annotated[Closure, Form()],
         who: Line = "",
         reason: Line = "",
         back: Line = "/",
     ) -> Response:
-        page.alarms.close(key, who, page.clock(), reason, closure)
+        page.alarms.close(
+            key, access.actor(request, who), page.clock(), reason, closure
+        )
         return _done(back, who)
 
 
@@ -1017,7 +1063,7 @@ def _service(app: FastAPI, page: Page, room: _Room) -> None:
     registry = CollectorRegistry()
     registry.register(_Metrics(page, listeners))
 
-    @app.get("/healthz", include_in_schema=False)
+    @app.get("/healthz")
     def _healthz() -> Response:
         reasons = list(page.deaths())
         return JSONResponse(
@@ -1025,7 +1071,7 @@ def _service(app: FastAPI, page: Page, room: _Room) -> None:
             503 if reasons else 200,
         )
 
-    @app.get("/readyz", include_in_schema=False)
+    @app.get("/readyz")
     def _readyz() -> Response:
         reasons = list(page.problems())
         return JSONResponse(
@@ -1033,17 +1079,17 @@ def _service(app: FastAPI, page: Page, room: _Room) -> None:
             503 if reasons else 200,
         )
 
-    @app.get("/metrics", include_in_schema=False)
+    @app.get("/metrics")
     def _metrics() -> Response:
         text = generate_latest(registry)
         if page.registry is not None:
             text += generate_latest(page.registry)
         return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
-    @app.get("/events", include_in_schema=False)
-    def _events() -> Response:
+    @app.get("/events")
+    def _events(request: Request) -> Response:
         return StreamingResponse(
-            _stream(page, listeners),
+            _stream(page, listeners, lambda: access.still(request)),
             media_type="text/event-stream",
             headers={"cache-control": "no-store", "x-accel-buffering": "no"},
         )
@@ -1062,17 +1108,20 @@ def _event(name: str, data: Any, number: int) -> str:
 _LOOK_EVERY = 0.5
 
 
-async def _stream(page: Page, listeners: _Count) -> AsyncIterator[str]:
+async def _stream(
+    page: Page, listeners: _Count, welcome: Callable[[], bool] = lambda: True
+) -> AsyncIterator[str]:
     """Yield what changes: values, the revision of findings, and a heartbeat.
 
     A new listener is told everything first, so that one who comes back after
     a broken line has missed nothing. The stop event ends it: a server that
-    waits for its streams would otherwise never end.
+    waits for its streams would otherwise never end. So does the end of the
+    login that opened it, at the next beat.
     """
     listeners.now += 1
     try:
         told: dict[tuple[str, str], tuple[str, str]] = {}
-        sequence, revision, quiet, number = -1, "", 0.0, 0
+        sequence, revision, quiet, looked, number = -1, "", 0.0, 0.0, 0
         yield "retry: 2000\n\n"
         while not page.stop.is_set():
             if page.live.sequence != sequence:
@@ -1094,6 +1143,11 @@ async def _stream(page: Page, listeners: _Count) -> AsyncIterator[str]:
                 revision = _revision(page)
                 number += 1
                 yield _event("revision", revision, number)
+            looked += _LOOK_EVERY
+            if looked >= page.heartbeat:
+                looked = 0.0
+                if not await run_in_threadpool(welcome):
+                    return
             if quiet >= page.heartbeat:
                 number, quiet = number + 1, 0.0
                 yield _event("beat", page.clock().timestamp(), number)
@@ -1171,6 +1225,10 @@ def _errors(app: FastAPI, room: _Room) -> None:
     def _refused(request: Request, error: ActionError) -> Response:
         return answer(request, 409, str(error))
 
+    @app.exception_handler(UsersError)
+    def _not_so(request: Request, error: UsersError) -> Response:
+        return answer(request, 409, str(error))
+
     @app.exception_handler(RegistryError)
     def _no_model(request: Request, error: RegistryError) -> Response:
         return answer(request, 409, str(error))
@@ -1202,7 +1260,7 @@ def _errors(app: FastAPI, room: _Room) -> None:
 
 
 class PublicAddressError(ValueError):
-    """A bind that strangers could reach, while there are no users."""
+    """A bind that strangers could reach, and nobody would ask who they are."""
 
 
 class Server:
@@ -1213,7 +1271,9 @@ class Server:
     app : FastAPI
         What :func:`create_app` made.
     host, port : str, int
-        Where; port 0 takes a free one. The address must be a loopback one.
+        Where; port 0 takes a free one. Without users, a loopback address.
+    tls : pair of paths, optional
+        Certificate and key; without, what is in front of it encrypts.
     beat : callable
         Called every other second, as long as the page's loop goes round.
 
@@ -1236,22 +1296,27 @@ class Server:
         host: str = "127.0.0.1",
         port: int = 8080,
         beat: Callable[[], object] = lambda: None,
+        tls: tuple[Path, Path] | None = None,
     ) -> None:
         import uvicorn
 
         async def go_round() -> None:
             beat()
 
-        if not _is_loopback(host):
+        door: access.Door = app.state.door
+        if not _is_loopback(host) and not door.locked:
             raise PublicAddressError(
-                f'web.host = "{host}": others could reach the page, and it has no '
-                'users yet; use "127.0.0.1" and a reverse proxy or ssh -L'
+                f'web.host = "{host}": others could reach the page, and there are no '
+                "users yet who could be asked for; make the first with "
+                '"hptwin users add NAME --role admin", or use "127.0.0.1"'
             )
+        door.public = not _is_loopback(host)
         self._page: Page = app.state.page
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.create_server((host, port), family=family, backlog=128)
         self.port: int = self._socket.getsockname()[1]
-        self.url = f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
+        place = f"[{host}]" if ":" in host else host
+        self.url = f"http{'s' if tls else ''}://{place}:{self.port}"
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,
@@ -1261,6 +1326,8 @@ class Server:
                 lifespan="off",
                 timeout_graceful_shutdown=3,
                 limit_concurrency=500,
+                ssl_certfile=tls[0] if tls else None,
+                ssl_keyfile=tls[1] if tls else None,
                 callback_notify=go_round,
                 timeout_notify=1,
             )

@@ -15,7 +15,7 @@ by another case. Equipment alarms are of machine and exchanger; a fouling and th
 of COP that it causes are one. ``delay`` is in days from the fault to the first
 alarm on the planted component; ``named`` says that at the end no other
 equipment, and no sensor, stands accused beside it. Days are the finest it can
-tell: assessment is daily.
+tell, but of a probe that a look names while the day runs.
 
 Interval: 95 %, Clopper and Pearson for shares, Poisson for rates.
 """
@@ -229,7 +229,10 @@ def watched(made: Simulation) -> tuple[list[Raised], list[str], list[str]]:
                 if not change.asks_for_a_person:
                     continue
                 told = board.cases[change.key].finding
-                raised.append(Raised(day, told.unit, told.kind, told.component))
+                # A look of the day named it; the day's end only hears of it here.
+                named = told.evidence.get("named")
+                when = day if named is None else datetime.fromisoformat(named)
+                raised.append(Raised(when, told.unit, told.kind, told.component))
         refused = [f"{u}: {why}" for u, why in sorted(assessor.refusals().items())]
     standing = sorted(
         key
@@ -272,9 +275,8 @@ def run(name: str, seed: int, how: How) -> dict[str, Any]:
     sensor_alarms = [r for r in after if r.kind is FindingKind.SENSOR]
     if CASES[name].sensor:
         mine = [r for r in sensor_alarms if r.unit == fault.unit]
-        exact = [
-            r for r in mine if r.component in (fault.component, _other(fault.component))
-        ]
+        right = {fault.component, _other(fault.component)}
+        exact = [r for r in mine if right & set(r.component.split(","))]
         others = [r for r in equipment if r.time > begins]
     else:
         component = fault.finding[1]

@@ -43,17 +43,13 @@ handed in and out. Per unit, in the order of event time::
     )
     # For any windows: expect(windows, reference), expect(windows, current)
 
-Four indicators need no model and stand beside these; no finding is made of them::
+What needs a day's samples and not its windows goes beside these::
 
-    from calibration import cycling, hunting, inert, strainer
+    from calibration import operation
 
-    loop = strainer.learn(windows, "sink")             # of the reference period
-    strainer.clogging(today, loop)                     # resistance at equal flow
-    usual = hunting.swing(frame, machine)              # of a reference day's samples
-    hunting.judge(hunting.swing(frame, machine)[0], usual)
-    cycling.cycling(frame, machine, limit=6.0)         # of a day's samples
-    inert.compare(week, inert.learn(windows, machine), machine)  # gas or dirt
-    inert.at_rest(frame, machine)                      # of a day with a standstill
+    model = operation.with_habits(frame, model, machine)   # of the reference period
+    rows = operation.daily(frame, reference, machine, midnight)
+    found += operation.findings(history, reference, now=now)
 
 An exchanger goes the same way with :func:`calibration.fit.fit_exchanger` and
 without correction, recalibration and prices. A cleaning in the maintenance log

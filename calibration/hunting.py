@@ -74,6 +74,11 @@ class Swing:
     hours: float
     fastest_s: float
 
+    @property
+    def periodic(self) -> bool:
+        """Whether it has one period, which noise has not."""
+        return self.share > _PERIODIC
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hunting:
@@ -165,7 +170,7 @@ def judge(now: Swing, before: Sequence[Swing]) -> Hunting:
         swing=now,
         usual=middle,
         limit=limit,
-        hunts=now.amplitude > limit and now.share > _PERIODIC,
+        hunts=now.amplitude > limit and now.periodic,
     )
 
 

@@ -23,7 +23,7 @@ import pandas as pd
 from . import seeds  # isort: skip  (puts tests/calibration on the path)
 from simulated import exchanger, machine
 
-from calibration import cycling, hunting, inert, strainer
+from calibration import cycling, hunting, strainer
 from calibration.steady import windows
 from twin.finding import Refusal
 from twin.simulate import Fault, FaultKind, Scenario, Simulation, Unit, simulate
@@ -57,12 +57,6 @@ FAST: Mapping[str, tuple[FaultKind, float]] = {
     "hunting 4 K": (FaultKind.HUNTING, 4.0),
     "cycling 5 an hour": (FaultKind.SHORT_CYCLING, 5.0),
     "cycling 8 an hour": (FaultKind.SHORT_CYCLING, 8.0),
-}
-VERDICT = {
-    "gas 20 kPa": inert.Verdict.GAS,
-    "gas 40 kPa": inert.Verdict.GAS,
-    "condenser dirt 0.20": inert.Verdict.DIRT,
-    "healthy": inert.Verdict.NOTHING,
 }
 
 
@@ -119,16 +113,6 @@ def slow(name: str, seed: int, sensors: str) -> dict[str, Any]:
                 "found": told.low > FOUND,
                 "holds": told.low <= truth <= told.high,
             }
-    table, device = found["hp1"], devices["hp1"]
-    clean = inert.learn(table[table.index <= begins], device)
-    verdict = (
-        clean
-        if isinstance(clean, Refusal)
-        else inert.compare(table[table.index > begins], clean, device)
-    )
-    row["verdict"] = (
-        verdict.code if isinstance(verdict, Refusal) else verdict.verdict.value
-    )
     return row
 
 
@@ -159,9 +143,7 @@ def figures_of(rows: Mapping[str, list[Any]]) -> dict[str, Any]:
     figures: dict[str, Any] = {}
     loops: dict[str, list[Any]] = {}
     for name, mine in rows.items():
-        if name in SLOW:
-            figures[f"{name}: verdict"] = dict(Counter(r["verdict"] for r in mine))
-        else:
+        if name in FAST:
             figures[f"{name}: hunts"] = dict(Counter(str(r["hunts"]) for r in mine))
             figures[f"{name}: too often"] = dict(
                 Counter(str(r["cycles"]) for r in mine)
@@ -214,9 +196,6 @@ def main() -> None:
         control, large = (figures[f"{side}, truth {t}"] for t in ("1.00", "1.30"))
         promises[f"{side}: 90 % of +30 % found"] = large["found"] >= 0.9
         promises[f"{side}: none found where none is"] = control["found"] == 0.0
-    for name, verdict in VERDICT.items():
-        right = sum(row["verdict"] == verdict.value for row in rows[name])
-        promises[f"{name}: 95 % {verdict.value}"] = right >= 0.95 * len(rows[name])
     for name, wanted in (("hunting 0 K", False), ("hunting 4 K", True)):
         right = sum(row["hunts"] is wanted for row in rows[name])
         promises[f"{name}: 95 % right"] = right >= 0.95 * len(rows[name])

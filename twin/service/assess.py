@@ -29,6 +29,7 @@ from calibration import (
     fit,
     gates,
     health,
+    operation,
     probes,
     steady,
     waterfall,
@@ -519,7 +520,11 @@ class Assessor:
                 history=twin.history,
                 log=believed(self.plant.maintenance, twin.cleanings),
             )
-            twin.history = _joined([twin.history, rows])
+            parts = [twin.history, rows]
+            if isinstance(twin.device, Machine):
+                own = frame[frame.index > pd.Timestamp(start)]
+                parts.append(operation.daily(own, twin.reference, twin.device, stop))
+            twin.history = _joined(parts)
             self._look_for_cleanings(twin, stop)
         if twin.reference is not None and isinstance(twin.device, Machine):
             since = twin.recalibrated or stop
@@ -620,6 +625,8 @@ class Assessor:
         model, history = health.commission(
             windows, model, twin.device, log=self.plant.maintenance
         )
+        if isinstance(twin.device, Machine):
+            model = operation.with_habits(frame, model, twin.device)
         since = twin.before_made
         verdict = commissioning.admit(
             replace(found, model=model),

@@ -69,7 +69,21 @@ INDICATOR_WORDS: Mapping[str, str] = {
     "capacity_ratio": "Capacity",
     "subcooling_ratio": "Subcooling",
     "closure": "Energy balance",
+    "resistance_ratio": "Resistance",
+    "swing": "Swing over allowed",
+    "starts": "Starts over allowed",
+    "rest_pressure": "Pressure at rest over allowed",
 }
+
+
+def _size_words(finding: Finding) -> str:
+    """Return what a finding's size is a share of."""
+    indicator = str(finding.evidence.get("indicator", ""))
+    if indicator == "resistance_ratio":
+        return "more resistance than when new"
+    if indicator in ("swing", "starts", "rest_pressure"):
+        return "beyond what is allowed"
+    return _SIZES.get(finding.kind, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +224,7 @@ def finding_rows(results: Results, cases: Iterable[Case], unit: str = "") -> lis
                 if case_ is not None and case_.open
                 else severity_of(finding, results.generated, ALARM_RULES),
                 kind=KIND_WORDS[finding.kind],
-                size_words=_SIZES.get(finding.kind, ""),
+                size_words=_size_words(finding),
             )
         )
     return sorted(

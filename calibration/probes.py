@@ -283,12 +283,14 @@ def _sheet(
     values = table[list(names)].to_numpy(dtype=float)
     here = np.isfinite(values)
     refused = np.zeros_like(here)
+    kept = table
     if clean is not came:
         kept = _binned(clean, width).reindex(table.index)
-        kept = kept.reindex(columns=list(names))
-        refused = here & ~np.isfinite(kept.to_numpy(dtype=float))
+        accepted = kept.reindex(columns=list(names)).to_numpy(dtype=float)
+        refused = here & ~np.isfinite(accepted)
     spoke = np.isfinite(table.to_numpy(dtype=float)).sum(axis=1)
-    run = _runs(table, device)
+    # A power that is read in kW must not tell that the machine stands.
+    run = _runs(kept, device)
     n = len(ns)
     place = np.arange(n)[:, None]
     now = np.maximum.accumulate(np.where(here, place, -1), axis=0)

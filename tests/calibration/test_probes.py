@@ -135,6 +135,41 @@ def test_a_lie_is_named_within_half_an_hour_and_ends_by_itself(
     assert timedelta(0) <= lie.until - BEGINS - timedelta(hours=8) <= timedelta(hours=5)
 
 
+@pytest.mark.parametrize(
+    ("point", "factor", "shift", "reason", "what"),
+    [
+        ("suction_pressure_pa", 1e-5, 0.0, Reason.UNIT, "bar"),
+        ("compressor_discharge_pressure_pa", 1e-3, 0.0, Reason.UNIT, "kPa"),
+        ("suction_pressure_pa", 1.0, -101_325.0, Reason.UNIT, "gauge"),
+        ("sink_outlet_temp_degc", 1.0, 273.15, Reason.UNIT, "K"),
+        ("compressor_power_w", 1e-3, 0.0, Reason.UNIT, "kW"),
+        ("source_flow_m3_s", 3600.0, 0.0, Reason.UNIT, "m3/h"),
+        ("sink_flow_m3_s", -1.0, 0.0, Reason.SIGN, "sign turned"),
+    ],
+)
+def test_other_instruments_are_told_their_units_too(
+    healthy: dict[str, pd.DataFrame],
+    hp1: Machine,
+    point: str,
+    factor: float,
+    shift: float,
+    reason: Reason,
+    what: str,
+) -> None:
+    """Pressures, powers and flows; the intake has refused some of it before."""
+    frame = healthy["good"].copy()
+    there = frame.index > BEGINS
+    frame.loc[there, point] = frame.loc[there, point] * factor + shift
+    clean = frame.copy()
+    clean.loc[there, point] = np.nan
+    for kept in (clean, frame) if point != "compressor_power_w" else (clean,):
+        (lie,) = watched(frame, hp1, kept).lies
+        assert lie.reason is reason
+        assert lie.points == (point,)
+        assert list(lie.evidence["explanations"]) == [what]
+        assert lie.named <= BEGINS + 10 * MINUTE
+
+
 @pytest.mark.parametrize("sensors", ["good", "ordinary"])
 def test_a_healthy_machine_has_honest_probes(
     healthy: dict[str, pd.DataFrame], hp1: Machine, sensors: str

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from tests.service import sample_results
+from twin.service.alarms import Alarms
 from twin.service.cli import app
 from twin.service.compare import CompareError, Comparison, compare, said, tables
-from twin.service.results import Results
+from twin.service.results import Live, Results, ResultsView
+from twin.service.state import State
+from twin.service.web.app import create_app
 from twin.service.web.beside import document, kept, pictures
 
 TARIFF = {"electricity_price_eur_j": 1e-7, "electricity_emission_kg_j": None}
@@ -48,9 +53,9 @@ def test_a_tenth_less_electricity_is_a_ninth_more_cop(found: Comparison) -> None
 
     assert work.second == pytest.approx(0.9 * work.first)
     assert cop.second == pytest.approx(cop.first / 0.9)
-    cost = lines["hp1", "cost of electricity"]
+    cost = lines["hp1", "electricity at the tariff"]
     assert cost.difference == pytest.approx(-0.1 * work.first * 3.6e6 * 1e-7)
-    assert ("hp1", "emission of electricity") not in lines
+    assert ("hp1", "emission at the tariff") not in lines
     assert lines["hp1", "heat delivered"].difference == 0.0
 
 
@@ -197,3 +202,34 @@ def test_figures_are_said_plainly() -> None:
     assert said(12345.6, 0) == "12,346"
     assert said(0.5, 2, sign=True) == "+0.50"
     assert said(float("nan"), 1) == "–"
+
+
+def test_the_page_shows_kept_replays_and_opens_nothing_else(
+    sides: tuple[Results, Results], tmp_path: Path
+) -> None:
+    """What the service found beside a replay by name; a path is no name."""
+    folder = tmp_path / "replays"
+    sides[1].write(folder / "cheaper")
+    sides[0].write(tmp_path / "secret")
+    state = State.open(tmp_path / "state.sqlite")
+    app = create_app(ResultsView(sides[0]), Alarms(state), Live(), replays=folder)
+
+    def page(query: str) -> httpx.Response:
+        async def ask() -> httpx.Response:
+            inside = httpx.ASGITransport(app)
+            async with httpx.AsyncClient(
+                transport=inside, base_url="http://127.0.0.1"
+            ) as client:
+                return await client.get(f"/compare{query}")
+
+        return asyncio.run(ask())
+
+    shown, same = page(""), page("?a=now&b=now")
+    outside = page("?a=now&b=../secret")
+    state.close()
+
+    assert shown.status_code == 200
+    assert "hp1/fouling/condenser" in shown.text
+    assert "cheaper" in shown.text
+    assert "None: both say the same." in same.text
+    assert outside.status_code == 404

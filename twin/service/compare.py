@@ -220,9 +220,9 @@ _FIGURES = (
     ("COP", "", 3),
     ("COP as commissioned", "", 3),
     ("running", "h", 0),
-    ("cost of electricity", "EUR", 0),
-    ("emission of electricity", "kg CO2e", 0),
-    ("value of the heat", "EUR", 0),
+    ("electricity at the tariff", "EUR", 0),
+    ("emission at the tariff", "kg CO2e", 0),
+    ("heat at the tariff", "EUR", 0),
 )
 
 
@@ -255,9 +255,9 @@ def _sums(rows: pd.DataFrame, tariff: Mapping[str, float | None]) -> dict[str, f
         "COP": float(cop),
         "COP as commissioned": float(reference),
         "running": total("running_s") / _HOUR,
-        "cost of electricity": at("electricity_price_eur_j", used),
-        "emission of electricity": at("electricity_emission_kg_j", used),
-        "value of the heat": at("heat_price_eur_j", given),
+        "electricity at the tariff": at("electricity_price_eur_j", used),
+        "emission at the tariff": at("electricity_emission_kg_j", used),
+        "heat at the tariff": at("heat_price_eur_j", given),
     }
 
 

@@ -206,6 +206,7 @@ class Service:
             plant=self.plant,
             delivery=self.notifier,
             library=Library(self.registry, self.plant, self.archive, self.state),
+            replays=config.state_dir / "replays",
             counts=self.quality,
             problems=self.problems,
             deaths=self.deaths,

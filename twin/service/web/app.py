@@ -54,7 +54,7 @@ from twin.service.results import (
     plain,
 )
 from twin.service.users import Users, UsersError
-from twin.service.web import access, ahead, causes, instruments, views
+from twin.service.web import access, ahead, beside, causes, instruments, views
 from twin.service.web import field as say
 from twin.service.web.fitted import grouped
 
@@ -151,6 +151,8 @@ class Page:
         Who delivers messages; None where nobody is told.
     library
         Who keeps the models; None shows what the results say of them.
+    replays
+        Where replays are kept that are shown beside what the service finds.
     counts
         Verdicts of payloads since the start, by name.
     problems
@@ -177,6 +179,7 @@ class Page:
     plant: Plant | None = None
     delivery: Delivery | None = None
     library: Library | None = None
+    replays: Path | None = None
     counts: Callable[[], Mapping[str, float]] = _no_counts
     problems: Callable[[], Sequence[str]] = _no_problems
     deaths: Callable[[], Sequence[str]] = _no_problems
@@ -218,6 +221,9 @@ def create_app(
     _charts(app, page)
     _api(app, page)
     _service(app, page, room)
+    app.include_router(
+        beside.router(lambda: page.view.results, page.replays, room.render)
+    )
     access.routes(app, door, room.render, _inside)
     app.mount("/static", StaticFiles(directory=_HERE / "static"), name="static")
     app.add_middleware(access.Gate, door=door)

@@ -37,23 +37,24 @@ class Picture:
 
 
 def pictures(found: Comparison) -> list[Picture]:
-    """Draw every indicator that the two sides have differently."""
-    drawn = []
-    for course in found.courses:
-        if _alike(course):
-            continue
-        name = say.label(course.indicator)
-        drawn.append(
-            Picture(
-                f"{course.unit} {course.component}: {name}", _svg(course, found.names)
-            )
+    """Draw every indicator that the two sides have differently, most so first."""
+    apart = {id(course): _apart(course) for course in found.courses}
+    return [
+        Picture(
+            f"{course.unit} {course.component}: {say.label(course.indicator)}",
+            _svg(course, found.names),
         )
-    return drawn
+        for course in sorted(found.courses, key=lambda each: -apart[id(each)])
+        if apart[id(course)] > 0.0
+    ]
 
 
-def _alike(course: Course) -> bool:
+def _apart(course: Course) -> float:
+    """Return how far two lines lie apart; infinite where the days differ. [1]."""
     first, second = course.times
-    return first.equals(second) and np.array_equal(*course.ratios)
+    if not first.equals(second):
+        return float("inf")
+    return float(np.abs(course.ratios[0] - course.ratios[1]).max(initial=0.0))
 
 
 def _svg(course: Course, names: tuple[str, str]) -> Markup:

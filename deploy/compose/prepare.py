@@ -92,7 +92,7 @@ def prepare(root: Path, names: list[str]) -> None:
     token = secrets.token_urlsafe(48)
     for who in ("influxdb", "hptwin", "grafana"):
         write(root / who / "influx.token", token)
-    for who in ("influxdb", "grafana"):
+    for who in ("influxdb", "grafana", "hptwin"):
         write(root / who / "admin.password", secrets.token_urlsafe(24))
     for part in root.iterdir():
         owner = OWNERS.get(part.name, 0)

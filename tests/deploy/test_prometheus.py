@@ -96,9 +96,13 @@ def test_a_rule_says_what_to_do() -> None:
         assert set(rule["annotations"]) == {"summary", "action"}  # type: ignore[call-overload]
 
 
-def test_prometheus_takes_its_configuration() -> None:
+def test_prometheus_takes_its_configuration(tmp_path: Path) -> None:
     """And the name of the job is the one that the rules ask for."""
-    done = promtool("check", "config", "prometheus.yml")
+    for file in (FOLDER / "prometheus.yml", RULES):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    (tmp_path / "token").mkdir()
+    (tmp_path / "token" / "prometheus").touch()
+    done = promtool("check", "config", "prometheus.yml", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert f"{len(rules())} rules found" in done.stdout
     document = yaml.safe_load((FOLDER / "prometheus.yml").read_text("utf-8"))
@@ -121,6 +125,8 @@ def test_a_real_prometheus_scrapes_the_service_and_evaluates_every_rule(
         text = text.replace(ours, here)
     (tmp_path / "prometheus.yml").write_text(text, "utf-8")
     (tmp_path / RULES.name).write_bytes(RULES.read_bytes())
+    (tmp_path / "token").mkdir()
+    (tmp_path / "token" / "prometheus").write_text("asked for from afar only", "utf-8")
     port = servers.free_port()
     command = [
         servers.program("prometheus"),

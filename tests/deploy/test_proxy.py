@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import http.client
 import socket
@@ -10,16 +9,20 @@ import ssl
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 import servers
 
 from twin.service.run import Service
+from twin.service.users import Role, Users
 
 CONF = servers.MOSQUITTO_CONF.with_name("hptwin.nginx.conf")
 NAME = "twin.example.org"
-LOGIN = "Basic " + base64.b64encode(b"ada:hush").decode()
+PASSWORD = "a password of the tests"  # noqa: S105
 
 
 @dataclass(frozen=True)
@@ -58,19 +61,12 @@ def proxy(
     folder = tmp_path_factory.mktemp("proxy")
     servers.certificate(folder, "ca")
     servers.certificate(folder, "server", "ca", name=f"DNS:{NAME}")
-    hashed = subprocess.run(
-        [servers.program("openssl"), "passwd", "-6", "hush"],
-        capture_output=True, text=True, check=True,
-    ).stdout  # fmt: skip
-    (folder / "users").write_text(f"ada:{hashed}", "utf-8")
-    folder.chmod(0o755)
     port = servers.free_port()
     text = CONF.read_text("utf-8")
     for ours, here in (
         ("127.0.0.1:8080", f"127.0.0.1:{service.page.port}"),
         ("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"),
         ("/etc/ssl/hptwin/", f"{folder}/"),
-        ("/etc/nginx/hptwin.users", f"{folder}/users"),
     ):
         assert ours in text
         text = text.replace(ours, here)
@@ -95,35 +91,86 @@ def proxy(
     server.stop()
 
 
-def test_nobody_comes_in_without_a_login(proxy: Proxy) -> None:
-    """Nor by another name, nor to the metrics; with it, the page is there."""
-    wrong = "Basic " + base64.b64encode(b"ada:hash").decode()
-    assert proxy.status("/") == 401
-    assert proxy.status("/", Authorization=wrong) == 401
-    assert proxy.status("/metrics", Authorization=LOGIN) == 403
+class _Form(HTMLParser):
+    """The hidden fields of a page's form."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.fields: dict[str, str] = {}
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Take one in."""
+        given = {name: value or "" for name, value in attrs}
+        if tag == "input" and given.get("type") == "hidden":
+            self.fields[given["name"]] = given["value"]
+
+
+FORM = "application/x-www-form-urlencoded"
+OWN = f"https://{NAME}"
+
+
+@pytest.fixture(scope="module")
+def session(proxy: Proxy) -> str:
+    """Log in by the page's own form; return the cookie."""
+    with proxy.asked("/login") as answer:
+        cookie = answer.headers["Set-Cookie"]
+        fields = _Form(answer.read().decode()).fields
+    sent = urlencode({**fields, "name": "ada", "password": PASSWORD})
+    held = cookie.partition(";")[0]
+    more = {"Content-Type": FORM, "Origin": OWN, "Cookie": held}
+    with proxy.asked("/login", body=sent, **more) as answer:
+        assert answer.status == 303
+        cookie = answer.headers["Set-Cookie"]
+    # One that only travels encrypted, and that no neighbour can plant.
+    assert cookie.startswith("__Host-hptwin=")
+    assert "Secure" in cookie
+    return str(cookie.partition(";")[0])
+
+
+def test_nobody_comes_in_without_a_login(proxy: Proxy, session: str) -> None:
+    """Nor by another name; and who comes by the proxy is not of this machine."""
+    for path in ("/", "/metrics", "/readyz", "/api/cases"):
+        assert proxy.status(path) == 401
+        # What a client says of itself does not make it one of this machine.
+        assert proxy.status(path, **{"X-Forwarded-For": "127.0.0.1"}) == 401
+    assert proxy.status("/healthz") == 200
     with pytest.raises(ssl.SSLError):
-        proxy.status("/", name="localhost", Authorization=LOGIN)
-    with proxy.asked("/", Authorization=LOGIN) as answer:
+        proxy.status("/", name="localhost", Cookie=session)
+    with proxy.asked("/", Cookie=session) as answer:
         assert answer.status == 200
         assert "Example data centre" in answer.read().decode()
         assert answer.headers["Strict-Transport-Security"] == "max-age=31536000"
 
 
-def test_an_action_comes_from_the_page_itself_only(proxy: Proxy) -> None:
-    """By its outer name it is let in, and there finds no such alarm."""
-    form = {"Authorization": LOGIN, "Content-Type": "application/x-www-form-urlencoded"}
-    form["body"] = "key=none&who=Ada"
+def test_a_program_comes_in_by_its_token(proxy: Proxy, service: Service) -> None:
+    """As Prometheus does from another machine, and no longer once it is revoked."""
+    now = datetime.now(UTC)
+    users = Users(service.state)
+    token = users.issue("afar", Role.VIEWER, 1, "tests", now)
+    assert proxy.status("/metrics", Authorization=f"Bearer {token}") == 200
+    assert proxy.status("/metrics", Authorization=f"Bearer {token}x") == 401
+    users.revoke("afar", "tests", now)
+    assert proxy.status("/metrics", Authorization=f"Bearer {token}") == 401
+
+
+def test_an_action_comes_from_the_page_itself_only(proxy: Proxy, session: str) -> None:
+    """By its outer name, with its word, it is let in, and finds no such alarm."""
+    with proxy.asked("/alarms", Cookie=session) as answer:
+        word = _Form(answer.read().decode()).fields["csrf"]
+    form = {"Cookie": session, "Content-Type": FORM}
     path = "/alarm/acknowledge"
-    assert proxy.status(path, Origin=f"https://{NAME}", **form) == 409
-    for origin in ("https://elsewhere.example", f"http://{NAME}", "null"):
-        with proxy.asked(path, Origin=origin, **form) as answer:
+    sent = urlencode({"key": "none", "who": "Ada", "csrf": word})
+    assert proxy.status(path, body=sent, Origin=OWN, **form) == 409
+    for origin in ("https://elsewhere.example", "null"):
+        with proxy.asked(path, body=sent, Origin=origin, **form) as answer:
             assert answer.status == 403
             assert b"Origin" in answer.read()
 
 
-def test_live_values_are_not_held_back(proxy: Proxy) -> None:
+def test_live_values_are_not_held_back(proxy: Proxy, session: str) -> None:
     """The first event is through while the stream goes on."""
-    with proxy.asked("/events", Authorization=LOGIN) as answer:
+    with proxy.asked("/events", Cookie=session) as answer:
         assert answer.headers["Content-Type"].startswith("text/event-stream")
         lines = [answer.readline().decode() for _ in range(6)]
     assert any(line.startswith("event: values") for line in lines)

@@ -36,8 +36,9 @@ LEAST_DAYS = 21.0
 LEAST_SIGNAL = 3.0
 LEVEL = 0.05
 """How far from clean a surface may be after its cleaning, one deviation. [1]"""
-SEASON = 0.013
-"""How far a model and its instruments may err with the season, one deviation. [1]"""
+SEASON = (0.011, 0.006, 0.004)
+"""How far model and instruments may err with the season: deviations of the waves of a
+year, of half and of a third of one. Simulated plants wander so, fouled or not. [1]"""
 _POINTS = 150
 _DRAWS = 400
 _MEMORY = np.array([0.0, 0.2, 0.4, 0.6, 0.75, 0.87, 0.95])
@@ -142,10 +143,10 @@ def _shape(law: NDArray[np.int64], tau: Array, onset: Array, days: Array) -> Arr
 
 
 def _steady(since: datetime, days: Array) -> Array:
-    """Return what does not grow: a level, and a wave of a year. [1]."""
-    year = since.timetuple().tm_yday + days
-    turn = 2.0 * np.pi * year / 365.25
-    return np.stack([np.ones_like(days), np.cos(turn), np.sin(turn)])
+    """Return what does not grow: a level, and the waves of a year. [1]."""
+    turn = 2.0 * np.pi * (since.timetuple().tm_yday + days) / 365.25
+    waves = [(np.cos(n * turn), np.sin(n * turn)) for n in range(1, len(SEASON) + 1)]
+    return np.stack([np.ones_like(days), *(one for pair in waves for one in pair)])
 
 
 def _no_days(span: float, judged: int) -> Refusal:
@@ -229,8 +230,9 @@ def growth(daily: pd.DataFrame, *, since: datetime | None = None) -> Growth | Re
     every = np.asarray((times - pd.Timestamp(begin)).total_seconds(), float) / _DAY
     r = table["r"].to_numpy(dtype=float)
     good = _without_outliers(every, r)
-    every, r = every[good], r[good]
-    t, y, error = _thinned(every, r, table["error"].to_numpy(dtype=float)[good])
+    t, y, error = _thinned(
+        every[good], r[good], table["error"].to_numpy(dtype=float)[good]
+    )
     now = float(every[-1])
 
     onset = _ONSETS * now
@@ -269,11 +271,12 @@ def growth(daily: pd.DataFrame, *, since: datetime | None = None) -> Growth | Re
     free = max(count - 4.0, 3.0)
     # Evenly spread over the normal law, so that few draws have its quantiles.
     even = ndtri((np.arange(_DRAWS) + 0.5) / _DRAWS)
-    chance = np.stack([rng.permutation(even) for _ in range(5)], axis=-1)
+    known = fits.beta.shape[-1]
+    chance = np.stack([rng.permutation(even) for _ in range(known)], axis=-1)
     spread = np.sqrt(free / rng.chisquare(free, _DRAWS))
     root = fits.root[memory, shape]
     beta = fits.beta[memory, shape] + spread[:, None] * np.einsum(
-        "nij,nj->ni", root, chance[:, :4]
+        "nij,nj->ni", root, chance
     )
     grown, doubt = float(beta[:, 0].mean()), float(beta[:, 0].std())
     if grown <= LEAST_SIGNAL * max(doubt, 1e-12):
@@ -289,6 +292,11 @@ def growth(daily: pd.DataFrame, *, since: datetime | None = None) -> Growth | Re
     chosen = int(np.argmax(weight[:, where]))
     rest = r - fits.beta[chosen, where] @ np.vstack([course, _steady(begin, every)])
     rest /= 1.0 + r
+    # What a day may read has the tails that days have had, outliers included.
+    odd = np.sort(rest - np.median(rest))
+    odd = odd[((np.arange(_DRAWS) + 0.5) / _DRAWS * len(odd)).astype(int)]
+    rest = rest[good]
+    sigma = fits.sigma[memory, shape]
     scatter = float(np.std(rest, ddof=min(2, len(rest) - 1)))
     return Growth(
         since=begin,
@@ -306,7 +314,7 @@ def growth(daily: pd.DataFrame, *, since: datetime | None = None) -> Growth | Re
         # Dirt does not grow backwards.
         _size=np.maximum(beta[:, 0], 0.0),
         _span=now,
-        _noise=chance[:, 4] * np.maximum(fits.sigma[memory, shape], scatter),
+        _noise=rng.permutation(odd) * np.maximum(sigma / scatter, 1.0),
     )
 
 
@@ -332,7 +340,7 @@ def _fits(t: Array, y: Array, error: Array, basis: Array, steady: Array) -> _Fit
     columns = [basis, *(np.broadcast_to(one, basis.shape) for one in steady)]
     x = np.stack(columns, axis=-1) / error[None, :, None]
     # A grain of salt keeps shapes solvable that have barely begun.
-    drawn = np.array([1e-4, *(1.0 / sd**2 for sd in (LEVEL, SEASON, SEASON))])
+    drawn = np.array([1e-4, *(1.0 / sd**2 for sd in (LEVEL, *np.repeat(SEASON, 2)))])
     z = y / error
     betas, roots, sigmas, deviances, evidences = [], [], [], [], []
     for memory in _MEMORY:

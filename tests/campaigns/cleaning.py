@@ -15,8 +15,10 @@ years by the clairvoyant, so that a surface that is dirty at the end is not a ga
 ``fixed`` is the same of whoever cleans once a year, each year on the same day.
 
 *Plants*: the simulator's machine, whose physics is not the twin's, through windows,
-reference, daily values and detection's trend, with a fouling condenser; what is
-held against the intervals is what the twin itself reads 30, 60 and 90 days later.
+reference and daily values, with a condenser that fouls by the same laws; what dirt
+costs is the simulator's own electricity. Each is followed to its first cleaning.
+What is held against the intervals is what the twin itself reads 30, 60 and 90 days
+later.
 
 ``covered`` is the share of 80 % intervals that hold the value read then; ``true``
 the share that hold the true resistance, of which the errors of a day are no part.
@@ -46,11 +48,12 @@ from calibration.fit import fit_reference
 from calibration.forecast import AHEAD, Calendar, Forecast, look_ahead
 from calibration.growth import Law
 from calibration.health import commission, daily
+from calibration.model import Model
 from calibration.outlook import outlooks
 from calibration.steady import windows
 from twin.finding import Refusal
 from twin.kpi import hourly
-from twin.plant import Use
+from twin.plant import Action, Machine, Maintenance, Use
 from twin.simulate import Fault, FaultKind, Scenario, Simulation, Unit, simulate
 
 Array = NDArray[np.float64]
@@ -106,6 +109,16 @@ class Surface:
         return r, np.where(self.seen[cleaned:], value, np.nan)
 
 
+def _law(law: Law, age: Array, whole: float, rng: np.random.Generator) -> Array:
+    """Return a law's course over age, one at an age. [1]."""
+    if law is Law.LINEAR:
+        return age / whole
+    if law is Law.FALLING_RATE:
+        return np.sqrt(age / whole)
+    tau = whole / rng.uniform(0.5, 2.0)
+    return np.asarray(np.expm1(-age / tau) / np.expm1(-whole / tau))
+
+
 def surface(seed: int) -> Surface:
     """Return the surface of a seed."""
     rng = np.random.default_rng(seed)
@@ -128,15 +141,7 @@ def surface(seed: int) -> Surface:
     price = float(np.exp(rng.uniform(np.log(30), np.log(150)))) * load**2 * tariff
     best = float(np.exp(rng.uniform(np.log(90), np.log(400))))
     then = float(np.exp(rng.uniform(np.log(0.08), np.log(0.5))))
-    age = np.arange(KNOWN + 1, dtype=float)
-    if law is Law.LINEAR:
-        shape = age / best
-    elif law is Law.FALLING_RATE:
-        shape = np.sqrt(age / best)
-    else:
-        tau = best / rng.uniform(0.5, 2.0)
-        shape = np.expm1(-age / tau) / np.expm1(-best / tau)
-    grown = then * shape
+    grown = then * _law(law, np.arange(KNOWN + 1, dtype=float), best, rng)
     # The cost of a cleaning that would be right at that age, at an even price.
     whole = then * best - float(np.trapezoid(grown[: round(best) + 1]))
     amplitude = ERRORS[use][2] * rng.normal()
@@ -292,7 +297,24 @@ WATCHED = 330
 EUR_J = 0.20 / 3.6e6
 
 
-def _simulated(seed: int, use: Use, fault: Fault | None) -> Simulation:
+def _faults(grown: Array, begin: datetime) -> tuple[Fault, ...]:
+    """Return faults whose sum is a resistance that grows by a law."""
+    days = np.arange(0, 366, 15)
+    lost = 1.0 - 1.0 / (1.0 + grown[days])
+    return tuple(
+        Fault(
+            unit="hp1",
+            kind=FaultKind.CONDENSER_FOULING,
+            start=begin + timedelta(days=int(first)),
+            full=begin + timedelta(days=int(last)),
+            size=float(more),
+            shape="linear",
+        )
+        for first, last, more in zip(days[:-1], days[1:], np.diff(lost), strict=True)
+    )
+
+
+def _simulated(seed: int, use: Use, faults: tuple[Fault, ...]) -> Simulation:
     return simulate(
         Scenario(
             name="cleaning",
@@ -303,7 +325,7 @@ def _simulated(seed: int, use: Use, fault: Fault | None) -> Simulation:
             machines=(Unit(id="hp1"),),
             it_heat_w=0.75e6,
             demand_heat_w=0.65e6,
-            faults=() if fault is None else (fault,),
+            faults=faults,
             reference_length=REFERENCE,
         )
     )
@@ -316,40 +338,46 @@ def _spent(made: Simulation, begin: pd.Timestamp) -> Array:
     return np.asarray(daily[daily.index > begin].to_numpy()[:365] * EUR_J, dtype=float)
 
 
-def plants(seed: int) -> dict[str, Any]:
-    """Follow the condenser of one simulated machine to its first cleaning."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Chain:
+    """A simulated machine whose condenser fouls, and what the twin made of it."""
+
+    one: Surface
+    told: Machine
+    found: pd.DataFrame
+    model: Model
+    history: pd.DataFrame
+    begin: datetime
+
+
+def chain(seed: int) -> Chain:
+    """Simulate a machine for a year, and judge its days as the service does."""
     rng = np.random.default_rng(seed)
-    use = (Use.DISTRICT, Use.PROCESS)[seed % 2]
-    shape = ("linear", "asymptotic")[seed // 2 % 2]
+    law = list(Law)[seed % 3]
+    use = (Use.DISTRICT, Use.PROCESS)[seed // 3 % 2]
     begin = Scenario(name="cleaning").start + REFERENCE
-    fault = Fault(
+    age = np.arange(KNOWN + 1, dtype=float)
+    grown = float(rng.uniform(0.25, 0.6)) * _law(law, age, 365.0, rng)
+    made = _simulated(seed, use, _faults(grown, begin))
+    # What a resistance costs on a day is asked of the simulator, not of the twin.
+    step = Fault(
         unit="hp1",
         kind=FaultKind.CONDENSER_FOULING,
-        start=begin,
-        size=float(rng.uniform(0.2, 0.4)),
-        shape=shape,
-        full=begin + timedelta(days=365),
+        start=begin - REFERENCE,
+        size=0.2,
     )
-    made = _simulated(seed, use, fault)
-    # What a resistance costs on a day is asked of the simulator, not of the twin.
-    step = replace(fault, size=0.2, shape="step", start=begin - REFERENCE, full=None)
     dirty, clean = (
-        _spent(_simulated(seed, use, one), pd.Timestamp(begin)) for one in (step, None)
+        _spent(_simulated(seed, use, some), pd.Timestamp(begin))
+        for some in ((step,), ())
     )
     price = np.tile((dirty - clean) / 0.25, KNOWN // 365)
-    ages = pd.date_range(begin, periods=KNOWN + 1, freq="D")
-    loss = replace(fault, end=ages[-1].to_pydatetime()).sizes(
-        ages, ages[-1].to_pydatetime()
-    )
-    grown = 1.0 / (1.0 - np.minimum(loss, 0.6)) - 1.0
     best = int(rng.uniform(110, 220))
     whole = grown[best] * best - float(np.trapezoid(grown[: best + 1]))
     one = Surface(
-        law=Law.LINEAR, use=use.value, price=price, grown=grown,
+        law=law, use=use.value, price=price, grown=grown,
         seen=np.ones(KNOWN, dtype=bool), season=np.zeros(KNOWN),
         cleaning=whole * float(price.mean()), rng=rng,
     )  # fmt: skip
-    him = clairvoyant(one)
     told = replace(machine(made), cleaning_cost_eur=one.cleaning)
     found = windows(made.frames["hp1"], told, 60.0)
     early = found[found.index <= pd.Timestamp(begin)]
@@ -359,27 +387,38 @@ def plants(seed: int) -> dict[str, Any]:
     model, history = commission(early, fit.model, told)
     late = found[found.index > pd.Timestamp(begin)]
     history = pd.concat([history, daily(late, model, told, history=history)])
-    mine = history[
-        (history["component"] == "condenser")
-        & (history["indicator"] == "conductance_ratio")
-    ]
+    mine = (history["component"] == "condenser") & (
+        history["indicator"] == "conductance_ratio"
+    )
+    return Chain(one, told, found, model, history[mine], begin)
+
+
+def plants(seed: int) -> dict[str, Any]:
+    """Follow the condenser of one simulated machine to its first cleaning."""
+    made = chain(seed)
+    one, begin, mine, found = made.one, made.begin, made.history, made.found
+    him = clairvoyant(one)
     value = (
         mine.set_index("time")["value"]
         .reindex(_ends(0, 365, begin))
         .to_numpy(dtype=float)
     )
-    hours = hourly(told, found, step=timedelta(hours=1))
+    hours = hourly(made.told, found, step=timedelta(hours=1))
+    prices = Prices(electricity_eur_j=EUR_J)
+    cleaned = Maintenance(
+        time=begin, unit="hp1", action=Action.CLEANED, component="condenser"
+    )
     chosen = WATCHED
     held: list[Any] = []
     for day in range(EVERY, WATCHED, EVERY):
         now = begin + timedelta(days=day)
         ahead = outlooks(
-            mine[mine["time"] <= now], model, told, found[found.index <= now],
-            now=now, hours=hours, prices=Prices(electricity_eur_j=EUR_J), log=(),
+            mine[mine["time"] <= now], made.model, made.told, found[found.index <= now],
+            now=now, hours=hours, prices=prices, log=(cleaned,),
         )["condenser"]  # fmt: skip
         if isinstance(ahead, Refusal):
             continue
-        held += _held(ahead, value, grown[1:], day)
+        held += _held(ahead, value, one.grown[1:], day)
         if ahead.clean_by is not None:
             due = math.ceil((ahead.clean_by - begin) / timedelta(days=1))
             if due < day + EVERY and chosen == WATCHED:
@@ -390,8 +429,8 @@ def plants(seed: int) -> dict[str, Any]:
     his = least - him.on(plan[0] if plan[0] < until else 0, until)
     lost = cost(him, [chosen] if chosen < WATCHED else [], until) - least
     return {
-        "law": shape,
-        "use": use.value,
+        "law": one.law.value,
+        "use": one.use,
         "cost": his,
         "lost": lost,
         "excess": lost / his,

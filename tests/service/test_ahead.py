@@ -175,7 +175,7 @@ def test_the_page_tells_date_waiting_and_verdict(site: httpx.Client, results: Re
 
     assert f"Clean by {panel.clean_by:%d %b %Y}" in text
     assert "verified" in text
-    assert "lost by waiting" in text
+    assert "lost by it" in text
     assert 'class="band"' in text
     assert "No forecast" in text
 

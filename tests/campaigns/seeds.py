@@ -9,22 +9,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from twin.service.bench.seeds import Row, collect, known, say
+
+__all__ = ["Row", "arguments", "collect", "end", "known", "say"]
 
 _CALIBRATION = Path(__file__).resolve().parents[1] / "calibration"
 if str(_CALIBRATION) not in sys.path:
     sys.path.insert(0, str(_CALIBRATION))
-
-Row = Mapping[str, Any]
-
-
-def say(text: str) -> None:
-    """Tell how far it is, where it disturbs no figure."""
-    sys.stderr.write(text + "\n")
-    sys.stderr.flush()
 
 
 def arguments(name: str, about: str | None, seeds: int) -> argparse.ArgumentParser:
@@ -38,43 +33,6 @@ def arguments(name: str, about: str | None, seeds: int) -> argparse.ArgumentPars
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--resume", type=Path, help="file of JSON lines to go on with")
     return parser
-
-
-def collect(
-    cases: Iterable[tuple[str, Callable[[], Row]]], resume: Path | None
-) -> list[Row]:
-    """Return what each case gave, from the file where it is already there."""
-    there: dict[str, Row] = {}
-    if resume is not None and resume.exists():
-        for line in resume.read_text().splitlines():
-            row = json.loads(line)
-            there[row["case"]] = row
-    rows = []
-    for case, run in cases:
-        if case not in there:
-            began = time.monotonic()
-            there[case] = {"case": case, **run()}
-            say(f"{case}: {_short(there[case])}, {time.monotonic() - began:.0f} s")
-            if resume is not None:
-                with resume.open("a") as file:
-                    file.write(json.dumps(there[case]) + "\n")
-        rows.append(there[case])
-    return rows
-
-
-def known(resume: Path | None) -> set[str]:
-    """Return which cases a file already holds."""
-    if resume is None or not resume.exists():
-        return set()
-    return {json.loads(line)["case"] for line in resume.read_text().splitlines()}
-
-
-def _short(row: Row) -> str:
-    return ", ".join(
-        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in row.items()
-        if name != "case" and not isinstance(value, list | dict)
-    )
 
 
 def end(

@@ -1018,6 +1018,80 @@ def bench_calibrate(
             out(f"{name:<28} {value}")
 
 
+@bench_app.command("detection")
+def bench_detection(
+    seed: Annotated[int, typer.Option(help="The first.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 20,
+    only: Annotated[
+        list[str] | None, typer.Option(help="A case; may be given again.")
+    ] = None,
+    sensors: Annotated[str, typer.Option(help="good or ordinary.")] = "good",
+    instruments: Annotated[
+        str, typer.Option(help="full, pressures or water.")
+    ] = "full",
+    healthy_days: Annotated[
+        int, typer.Option(min=28, help="How long a healthy plant is watched.")
+    ] = 365,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+    resume: Annotated[
+        Path | None, typer.Option(help="A file of what was run, to go on with.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure what is found, how soon and under which name, on simulated plants."""
+    from twin.service.bench import detection as bench
+
+    every = [bench.HEALTHY, *bench.CASES]
+    for name in only or ():
+        if name not in every:
+            stop(USAGE, f'--only "{name}" is none of {", ".join(every)}')
+    if sensors not in ("good", "ordinary"):
+        stop(USAGE, f'--sensors "{sensors}" is none of good, ordinary')
+    if instruments not in ("full", "pressures", "water"):
+        stop(USAGE, f'--instruments "{instruments}" is none of full, pressures, water')
+    figures, promises = bench.curve(
+        only or every,
+        range(seed, seed + seeds),
+        bench.How(sensors, instruments, healthy_days),
+        workers=workers,
+        resume=resume,
+    )
+    broken = [name for name, kept in promises.items() if not kept]
+    if json:
+        out_json({**figures, "broken": broken})
+    else:
+        out(bench.table(figures))
+        for name in broken:
+            out(f"not met: {name}")
+
+
+@bench_app.command("replay")
+def bench_replay(
+    days: Annotated[int, typer.Option(min=40, help="Length of the history.")] = 365,
+    minutes: Annotated[int, typer.Option(min=1, help="Between two readings.")] = 1,
+    seed: Annotated[int, typer.Option(help="Of the simulated plant.")] = 1,
+    folder: Annotated[
+        Path | None, typer.Option(help="Keep the history here, or take it from here.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure a year of one-minute data through everything, beside pandas."""
+    from twin.service.bench import replay
+
+    found = replay.run(
+        days=days,
+        minutes=minutes,
+        seed=seed,
+        folder=folder,
+        progress=Bar("days", quiet=json),
+    )
+    if json:
+        out_json(found)
+    else:
+        for name, value in found.items():
+            out(f"{name:<28} {value}")
+
+
 # --- what several commands need ----------------------------------------------
 
 

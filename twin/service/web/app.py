@@ -376,8 +376,20 @@ class _Room:
         return HTMLResponse(text, status)
 
 
+def _explanations(diagnosis: Mapping[str, Any]) -> str:
+    """Return what a diagnosis weighed, likeliest first."""
+    told = [
+        f"{' with '.join(one['causes']) or 'drift of instruments alone'}"
+        f" {float(one['probability']):.1%}"
+        for one in diagnosis.get("explanations", ())
+    ]
+    return "; ".join(told) + f" (of {diagnosis.get('windows', 0)} windows)"
+
+
 def _evidence(name: str, value: Any) -> str:
     """Return a piece of evidence in field units, whatever shape it has."""
+    if name == "diagnosis" and isinstance(value, Mapping):
+        return _explanations(value)
     if isinstance(value, bool) or value is None or isinstance(value, str):
         return say.NOTHING if value is None else str(value)
     if isinstance(value, (int, float)):
@@ -1320,6 +1332,10 @@ class Server:
         self._page: Page = app.state.page
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         self._socket = socket.create_server((host, port), family=family, backlog=128)
+        # Inherited by what is accepted. asyncio would set it, but not on a socket
+        # that was made without naming its protocol; an answer's second packet
+        # would then wait 40 ms for the word that the first one came.
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.port: int = self._socket.getsockname()[1]
         place = f"[{host}]" if ":" in host else host
         self.url = f"http{'s' if tls else ''}://{place}:{self.port}"

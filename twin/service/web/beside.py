@@ -199,7 +199,7 @@ def router(
     """
     routes = APIRouter()
 
-    @routes.get("/compare", include_in_schema=False)
+    @routes.get("/compare")
     def beside(
         request: Request,
         a: Annotated[str, Query(max_length=200)] = "",

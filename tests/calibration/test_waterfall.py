@@ -59,9 +59,8 @@ def test_the_end_is_what_was_measured() -> None:
     drawn = steady["compressor_power_w"] + steady["source_pump_power_w"]
     drawn += steady["sink_pump_power_w"]
 
-    # Of a week's windows at most 600 are asked, evenly chosen.
     assert split().loc[NOW, "cop"] == pytest.approx(
-        steady["sink_heat_w"].sum() / drawn.sum(), rel=2e-3
+        steady["sink_heat_w"].sum() / drawn.sum(), rel=1e-6
     )
 
 

@@ -120,11 +120,42 @@ def estimate(windows: pd.DataFrame, model: Model, machine: Machine) -> pd.DataFr
     return table
 
 
+def newest(table: pd.DataFrame) -> dict[str, dict[str, object]]:
+    """Return the last row of each quantity that has one.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Of :func:`estimate`.
+
+    Returns
+    -------
+    dict
+        By quantity ``value``, ``low``, ``high``, in its unit, and ``time``. UTC.
+    """
+    found: dict[str, dict[str, object]] = {}
+    for column in map(str, table.columns):
+        if column.endswith(("_low", "_high")):
+            continue
+        names = [column, f"{column}_low", f"{column}_high"]
+        known = table[names].dropna()
+        if not len(known):
+            continue
+        value, low, high = known.to_numpy(dtype=float)[-1]
+        found[column.removeprefix(ESTIMATED)] = {
+            "value": float(value),
+            "low": float(low),
+            "high": float(high),
+            "time": pd.DatetimeIndex(known.index)[-1].to_pydatetime(),
+        }
+    return found
+
+
 Range = tuple[Array, Array, Array]
 
 
 def _measured(name: str, windows: pd.DataFrame, machine: Machine) -> bool:
-    told = name in machine.points and name in windows
+    told = name in (machine.points or windows) and name in windows
     return told and bool(windows[name].notna().any())
 
 

@@ -10,7 +10,7 @@ import pytest
 from simulated import REFERENCE_DAYS, judged, reference, season
 
 from calibration.model import Model
-from calibration.virtual import ESTIMATED, STATES, estimate
+from calibration.virtual import ESTIMATED, STATES, estimate, newest
 from twin.fluids import refrigerant
 from twin.plant import Machine
 
@@ -129,3 +129,19 @@ def test_both_sides_without_a_meter_are_beyond_a_balance() -> None:
     )
 
     assert list(estimate(windows, model, machine).columns) == []
+
+
+def test_the_newest_is_the_last_that_is_known(
+    blind: tuple[pd.DataFrame, pd.DataFrame],
+) -> None:
+    """A machine that stands now is told as it last ran, with the time of it."""
+    _, table = blind
+    column = f"{ESTIMATED}condensing_temp_degc"
+    last = table[column].last_valid_index()
+    told = newest(table)
+
+    assert set(told) == set(STATES)
+    one = told["condensing_temp_degc"]
+    assert one["time"] == last
+    assert one["low"] < one["value"] < one["high"]
+    assert newest(table.iloc[:0]) == {}

@@ -32,6 +32,7 @@ from calibration import (
     operation,
     probes,
     steady,
+    virtual,
     waterfall,
 )
 from calibration.cleaning import Cleaning, believed, cleanings, restarted
@@ -232,6 +233,7 @@ class Assessor:
         self._latest: dict[str, dict[str, tuple[float, datetime]]] = {}
         self._expected: dict[str, dict[str, float]] = {}
         self._split: tuple[datetime | None, pd.DataFrame] = (None, empty("attribution"))
+        self._guessed: tuple[datetime | None, dict[str, Any]] = (None, {})
         for unit, twin in self._twins.items():
             known = registry.active(unit, Role.REFERENCE)
             if known is None:
@@ -981,6 +983,23 @@ class Assessor:
         self._split = (self.until, made)
         return made
 
+    def _estimated(self) -> dict[str, Any]:
+        """Return the newest estimate of what no instrument shows, made once a day."""
+        if self.until is None or self._guessed[0] == self.until:
+            return self._guessed[1]
+        found: dict[str, Any] = {}
+        for machine in self.plant.machines:
+            twin = self._twins[machine.id]
+            model = twin.current or twin.reference
+            if model is None or twin.windows is None:
+                continue
+            week = twin.windows[twin.windows.index > pd.Timestamp(self.until - AGAIN)]
+            told = virtual.newest(virtual.estimate(week, model, machine))
+            if told:
+                found[machine.id] = plain(told)
+        self._guessed = (self.until, found)
+        return found
+
     def _site_value(self, point: str, otherwise: float | None) -> float | None:
         known = self._latest.get(Plant.SITE, {}).get(point)
         return otherwise if known is None else known[0]
@@ -1082,6 +1101,7 @@ class Assessor:
                     self._set_aside,
                 ),
                 "not_assessable": self.refusals(),
+                "estimated": self._estimated(),
                 "outlook": {
                     unit: plain(self._ahead(twin, self.until))
                     for unit, twin in self._twins.items()

@@ -54,7 +54,15 @@ from twin.service.results import (
     plain,
 )
 from twin.service.users import Users, UsersError
-from twin.service.web import access, ahead, beside, causes, instruments, views
+from twin.service.web import (
+    access,
+    ahead,
+    beside,
+    causes,
+    estimated,
+    instruments,
+    views,
+)
 from twin.service.web import field as say
 from twin.service.web.fitted import grouped
 
@@ -484,6 +492,7 @@ def _pages(app: FastAPI, page: Page, room: _Room) -> None:
             site_points=_point_lines(page, "site") if not unit else [],
             quality=_quality(page),
             lost=causes.view(results, shown) if unit else None,
+            guessed=estimated.lines(results, shown) if unit else [],
             outlook=ahead.panels(results, shown) if unit else (),
             models=[
                 model for model in results.models if not unit or model["unit"] == unit

@@ -44,13 +44,7 @@ from calibration import probes
 from calibration.registry import Registry
 from twin.service import alarms
 from twin.service.assess import DAY, Assessor
-from twin.service.config import load
-from twin.service.replay import days, from_files, period
-from twin.simulate import Fault, FaultKind, Scenario, simulate, write
-from twin.simulate.boundary import stream
-
-from . import seeds
-from .detection import (
+from twin.service.bench.detection import (
     EQUIPMENT,
     HEALTHY,
     PROBES,
@@ -60,6 +54,12 @@ from .detection import (
     rate,
     share,
 )
+from twin.service.config import load
+from twin.service.replay import days, from_files, period
+from twin.simulate import Fault, FaultKind, Scenario, simulate, write
+from twin.simulate.boundary import stream
+
+from . import seeds
 
 if TYPE_CHECKING:
     from ingest.archive import Archive

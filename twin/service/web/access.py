@@ -44,6 +44,7 @@ from twin.service.users import (
     Users,
     UsersError,
 )
+from twin.service.web import shapes
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -526,6 +527,15 @@ def document(app: FastAPI) -> dict[str, Any]:
             )
             said = path.startswith(("/api/", "/csv/"))
             answers = operation["responses"]
+            shown, named = shapes.content(path)
+            parts.setdefault("schemas", {}).update(named)
+            answers["200"] = {"description": "as asked", "content": shown}
+            if path in ("/healthz", "/readyz"):
+                answers["503"] = {"description": "it is not", "content": shown}
+            elif "html" in str(shown):
+                answers["303"] = {"description": "go on there"}
+            if path == "/login":
+                answers["429"] = {"description": "too often", "content": _WORDS}
             for status, why in _REFUSALS.items():
                 answers[status] = {
                     "description": why,

@@ -1262,7 +1262,9 @@ def _errors(app: FastAPI, room: _Room) -> None:
 
     @app.exception_handler(StarletteHTTPException)
     def _http(request: Request, error: StarletteHTTPException) -> Response:
-        return answer(request, error.status_code, str(error.detail))
+        told = answer(request, error.status_code, str(error.detail))
+        told.headers.update(error.headers or {})  # which methods there are
+        return told
 
     @app.exception_handler(RequestValidationError)
     def _invalid(request: Request, error: RequestValidationError) -> Response:

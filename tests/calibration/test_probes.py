@@ -74,8 +74,7 @@ def watched(
         rows = (frame.index > day - timedelta(hours=2)) & (frame.index <= end)
         raw, kept = frame[rows], clean[rows]
         kept = raw if clean is frame else kept
-        memory = probes.watch(memory, raw, kept, machine, day, end)
-        memory = probes.learn(memory, raw, machine, day, end)
+        memory = probes.watch_and_learn(memory, raw, kept, machine, day, end)
     return memory
 
 
@@ -332,3 +331,21 @@ def test_the_finding_names_the_points_the_reason_and_the_numbers(
     assert abs(told.evidence["balance_exchanged"]) < 0.1
     assert "read each other" in told.sentence
     assert "Exchange the two probes" in told.advice
+
+
+def test_a_day_watched_and_learnt_at_once_is_the_same_day(
+    healthy: dict[str, pd.DataFrame], hp1: Machine
+) -> None:
+    """The short way through a day leaves the same habits and the same lies."""
+    frame = lying(healthy["good"], Reason.LOST, "sink_inlet_temp_degc")
+    whole, memory = watched(frame, hp1), Memory()
+    for number in range(DAYS):
+        day, end = START + timedelta(days=number), START + timedelta(days=number + 1)
+        part = frame[(frame.index > day - timedelta(hours=2)) & (frame.index <= end)]
+        memory = probes.watch(memory, part, part, hp1, day, end)
+        memory = probes.learn(memory, part, hp1, day, end)
+
+    assert memory.lies == whole.lies
+    for one, other in zip(memory.days, whole.days, strict=True):
+        assert one.names == other.names
+        np.testing.assert_array_equal(one.table, other.table)

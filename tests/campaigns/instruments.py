@@ -143,9 +143,9 @@ def alone(config: Config, archive: Archive) -> Doubted:
     for day, frames in days(config.plant, archive, *known):
         for device in devices:
             raw, clean = frames.came[device.id], frames[device.id]
-            memory = memories[device.id]
-            memory = probes.watch(memory, raw, clean, device, day - DAY, day)
-            memories[device.id] = probes.learn(memory, raw, device, day - DAY, day)
+            memories[device.id] = probes.watch_and_learn(
+                memories[device.id], raw, clean, device, day - DAY, day
+            )
     return {unit: memory.lies for unit, memory in memories.items()}
 
 

@@ -427,15 +427,14 @@ class Assessor:
             memory, frame = twin.probes, frames.get(unit)
             if frame is not None and not frame.empty:
                 raw, device = came[unit], twin.device
-                memory = probes.watch(memory, raw, frame, device, start, stop)
+                look = probes.watch_and_learn if learn else probes.watch
+                memory = look(memory, raw, frame, device, start, stop)
                 honest[unit] = probes.masked(frame, memory.lies)
                 if honest[unit] is not frame:
                     told = raw[raw.index > pd.Timestamp(start)]
                     kept = probes.masked(told, memory.lies)
                     set_aside += int(told.notna().to_numpy().sum())
                     set_aside -= int(kept.notna().to_numpy().sum())
-                if learn:
-                    memory = probes.learn(memory, raw, device, start, stop)
             memories[unit] = memory
         return memories, honest, set_aside
 

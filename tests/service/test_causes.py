@@ -93,9 +93,9 @@ def test_the_table_says_what_the_drawing_says(results: Results) -> None:
     bars = {bar.words: bar for bar in shown.bars}
     assert lines["condenser"].cells[0] == ("−0.27", "−0.29 to −0.25")
     assert bars["condenser"].cop == pytest.approx(-0.27)
-    assert lines["charge, expansion"].cells == ()
-    assert lines["charge, expansion"].why == "needs liquid_temp_degc"
-    assert "charge, expansion" not in bars
+    assert lines["charge, valve"].cells == ()
+    assert lines["charge, valve"].why == "needs liquid_temp_degc"
+    assert "charge, valve" not in bars
 
 
 def test_no_answer_is_a_sentence(results: Results) -> None:

@@ -24,7 +24,7 @@ WORDS: Mapping[str, str] = {
     str(Component.CONDENSER): "condenser",
     str(Component.COMPRESSOR): "compressor",
     MACHINE: "machine",
-    str(Component.CHARGE): "charge, expansion",
+    str(Component.CHARGE): "charge, valve",
     str(Component.AUXILIARIES): "pumps",
     str(Component.UNEXPLAINED): "unexplained",
     LOST: "lost in all",

@@ -61,6 +61,9 @@ _STRANGE_K, _STRANGE = 6.0, 0.25
 # Chance that a cause is there when something was noticed, each on its own; about
 # one in five for the machine's parts together and one in eight for instruments.
 _PRIOR_EQUIPMENT, _PRIOR_SENSOR = 0.03, 0.01
+_PRIOR_GAS = (
+    0.002  # a circuit that was never opened and stays above the room's pressure
+)
 # What a part's fault moves, by name of calibration.degradation.DEGRADATIONS. Lack
 # of charge starves the evaporator: superheat rises while subcooling goes.
 _PARTS: dict[str, tuple[str, ...]] = {
@@ -107,6 +110,7 @@ class Cause:
     name: str
 
 
+_PRIOR = {Blame.EQUIPMENT: _PRIOR_EQUIPMENT, Blame.SENSOR: _PRIOR_SENSOR}
 GAS = Cause(Blame.EQUIPMENT, "non_condensables")
 """Gas that does not condense; its size is that of the fouling it looks like."""
 
@@ -295,9 +299,9 @@ class _Verdict:
 
     @property
     def posterior(self) -> float:
-        prior = {Blame.EQUIPMENT: _PRIOR_EQUIPMENT, Blame.SENSOR: _PRIOR_SENSOR}
         return self.evidence + sum(
-            float(np.log(prior[cause.blame])) for cause in self.causes
+            float(np.log(_PRIOR_GAS if cause == GAS else _PRIOR[cause.blame]))
+            for cause in self.causes
         )
 
 

@@ -37,14 +37,15 @@ _CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
 def campaign(
-    seconds: int, seed: int, examples: int = 200, only: str = "/", **options: Any
+    seconds: int | None, seed: int, examples: int, only: str = "/", **options: Any
 ) -> dict[str, Any]:
     """Ask for a while, and return what was wrong with the answers.
 
     Parameters
     ----------
     seconds, seed, examples : int
-        The longest that it may take [s], the seed, and the cases of an operation.
+        How long to go on asking [s], None for one round; the seed; the cases of
+        an operation in a round.
     only : str
         What the paths begin with that are asked.
     **options
@@ -81,7 +82,8 @@ def campaign(
                 *("--exclude-checks", "positive_data_acceptance"),
                 *("--exclude-path", "/events"),
                 *("--phases", "examples,coverage,fuzzing"),
-                *("--max-examples", str(examples), "--max-time", str(seconds)),
+                *("--max-examples", str(examples)),
+                *(() if seconds is None else ("--max-time", str(seconds))),
                 *("--request-timeout", "10", "--continue-on-failure"),
                 *("--seed", str(seed), "--no-shrink", "--no-color"),
                 *("--report", "json", "--report-json-path", str(report)),
@@ -89,7 +91,7 @@ def campaign(
             cwd=folder,
             capture_output=True,
             text=True,
-            timeout=seconds + 120,
+            timeout=(seconds or 0) + 240,
         )
         if not report.exists():
             raise RuntimeError(f"schemathesis wrote no report:\n{done.stderr}")

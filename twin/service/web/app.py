@@ -38,6 +38,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.routing import Match
 
 from calibration.registry import RegistryError, Role
 from twin.finding import total_cost
@@ -1263,7 +1264,12 @@ def _errors(app: FastAPI, room: _Room) -> None:
     @app.exception_handler(StarletteHTTPException)
     def _http(request: Request, error: StarletteHTTPException) -> Response:
         told = answer(request, error.status_code, str(error.detail))
-        told.headers.update(error.headers or {})  # which methods there are
+        told.headers.update(error.headers or {})
+        if error.status_code == 405:
+            # A route names its own methods only; others may share its path.
+            there = [r for r in app.routes if r.matches(request.scope)[0] != Match.NONE]
+            named = {m for r in there for m in getattr(r, "methods", None) or ()}
+            told.headers["allow"] = ", ".join(sorted(named)) or "GET"
         return told
 
     @app.exception_handler(RequestValidationError)

@@ -745,7 +745,9 @@ class _Watcher:
                     & (hold * rarely > _CHANCE[state])
                     & (held >= np.fmax(_HELD_S, _LONGEST * self.habits.longest[state]))
                 )
-        return np.asarray(found & self.known)
+        # A pump at its least speed draws the same to the last digit for hours.
+        free = [not name.endswith("_pump_power_w") for name in self.sheet.names]
+        return np.asarray(found & self.known & np.array(free))
 
     def _frozen(self, stuck: Flags, end: int) -> list[_Told]:
         found = []

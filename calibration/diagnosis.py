@@ -17,7 +17,7 @@ the answer, and the test that would.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -48,10 +48,12 @@ SURE = 0.95
 """Probability from which an explanation is taken for the answer. [1]"""
 _DRIFTED = timedelta(days=365)
 _SETTLED = timedelta(days=14)  # no instrument is asked to stand stiller than this
-_ROWS = 60
+_ROWS = 48
+_MOST = 0.7  # of the logarithm of a ratio
 _STEPS = 4
 _MOST_CAUSES = 3
 _WORTH_HEARING = 0.5  # nats that a further cause must promise
+_FAR = 10.0  # nats behind the most promising that are too far, if half of it as well
 _NEAR = 5.0  # nats: explanations further behind the best are not extended
 # Superheat and subcooling follow load and season of themselves, as 1 sigma. [1]
 _FOLLOWS = {"superheat": 0.07, "subcooling": 0.05}
@@ -81,8 +83,9 @@ _INDUCED: dict[str, dict[str, float]] = {
     "expansion": {"evaporator": 0.03},
 }
 # How far off a faulty instrument may be, as 1 sigma. [K or 1]
-_WRONG_WATER_K, _WRONG_GAS_K, _WRONG = 1.0, 5.0, 0.08
+_WRONG_WATER_K, _WRONG_GAS_K, _WRONG = 2.0, 5.0, 0.10
 _KNOWN = 0.07  # relative, 1 sigma: how well physics knows what a cause does
+_SPREAD = 0.3  # of the largest load, over which gas shows that it is not dirt
 _GAS_PRIOR = 0.3  # of the logarithm of the conductance that it looks like
 _GAS = ("suction_temp_degc", "compressor_discharge_temp_degc", "liquid_temp_degc")
 
@@ -224,6 +227,7 @@ def diagnose(
     machine: Machine,
     *,
     age: timedelta = _DRIFTED,
+    without: Collection[Cause] = (),
 ) -> Diagnosis | Refusal:
     """Ask every explanation for its evidence.
 
@@ -276,7 +280,7 @@ def diagnose(
     wandered = float(np.sqrt(min(max(age, _SETTLED) / _DRIFTED, 1.0)))
     court = _Court(problem, pump, model, machine, used, wandered)
     return Diagnosis(
-        explanations=_deliberate(court),
+        explanations=_deliberate(court, without),
         start=chosen.index[0].to_pydatetime(),
         stop=chosen.index[-1].to_pydatetime(),
         windows=len(chosen),
@@ -347,8 +351,14 @@ class _Court:
             for k, name in enumerate(drifting.names)
             if name not in laws and name not in ("source_heat_w", "sink_heat_w")
         }
-        if "compressor_discharge_pressure_pa" in problem.outputs:
-            self.linear[GAS] = (self._gas()[:, 0], _GAS_PRIOR)
+        heat = pump.answer(problem.question, ["sink_heat_w"])[0][:, 0]
+        low, high = np.nanquantile(heat, (0.05, 0.95))
+        # At one load gas is dirt, and dirt is what it is.
+        if (
+            "compressor_discharge_pressure_pa" in problem.outputs
+            and high - low > _SPREAD * high
+        ):
+            self.linear[GAS] = (self._gas(heat)[:, 0], _GAS_PRIOR)
         # Without its speed, what a compressor sweeps is not told from how it is run.
         speed = model.given == "compressor_speed_hz"
         self.parts = {
@@ -363,7 +373,7 @@ class _Court:
             *self.linear,
         ]
 
-    def _gas(self) -> Array:
+    def _gas(self, heat: Array) -> Array:
         """Return what gas in the condenser does, as large as the dirt it looks like.
 
         Dirt holds back heat in proportion to it; gas adds a pressure that is there
@@ -374,7 +384,6 @@ class _Court:
         by = moves.slope(np.zeros(2))
         raw = self.problem.jacobian(self.pump, moves.names) * by
         question, liquid = self.problem.question, ["liquid_temp_degc"]
-        heat = self.pump.answer(question, ["sink_heat_w"])[0][:, 0]
         warmer = self.pump.slopes(question, liquid, moves.names)[1][:, 0, :] * by
         load = (float(np.nanmedian(heat)) / heat)[:, None]
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -416,7 +425,8 @@ class _Court:
             precision = part.T @ kept + np.diag(prior[live] ** -2.0)
             # Gauss and Newton: the residual is linear around where it stands.
             z[live] = np.linalg.solve(precision, kept.T @ target)
-            z[: len(names)] = np.clip(z[: len(names)], -free.reach, free.reach)
+            # More than twice the superheat or subcooling is beyond what physics knows.
+            z[: len(names)] = np.clip(z[: len(names)], -free.reach, _MOST)
             live &= ~(worse & (z > 0.0))
             z = np.where(live, z, 0.0)
         slope, rest = self._at(free, z, columns)
@@ -440,19 +450,19 @@ class _Court:
         """Return the verdict that there is no cause."""
         return _Verdict((), 0.0, {}, self.pump, self.rest, self.noise)
 
-    def promising(self, verdict: _Verdict) -> list[Cause]:
+    def promising(self, verdict: _Verdict, without: Collection[Cause]) -> list[Cause]:
         """Return what, beside the causes of a verdict, may explain what they leave.
 
-        To first order around where the verdict stands; it is cheaper to ask this
-        of all than to hear all.
+        To first order around where the verdict stands, which a large cause leaves
+        by a part of its size; it is cheaper to ask this of all than to hear all.
         """
-        found = []
+        gains = {}
         every = list(dict.fromkeys(n for part in self.parts.values() for n in part))
         moves = coordinates(self.pump, every)
         raw = self.problem.jacobian(verdict.pump, moves.names)
         slopes = self._whitened(raw * moves.slope(np.zeros(len(every))))
         for cause in self.causes():
-            if cause in verdict.causes:
+            if cause in verdict.causes or cause in without:
                 continue
             if cause in self.linear:
                 column, sigma = self.linear[cause]
@@ -464,9 +474,10 @@ class _Court:
             precision = np.eye(len(prior)) + (columns * prior).T @ kept
             pull = kept.T @ verdict.rest
             gain = 0.5 * float(pull @ np.linalg.solve(precision, pull))
-            if gain - 0.5 * float(np.linalg.slogdet(precision)[1]) > _WORTH_HEARING:
-                found.append(cause)
-        return found
+            gains[cause] = gain - 0.5 * float(np.linalg.slogdet(precision)[1])
+        best = max(gains.values())
+        least = max(min(best - _FAR, 0.5 * best), _WORTH_HEARING)
+        return [cause for cause, gain in gains.items() if gain > least]
 
     def _misjudged(self, effect: Array) -> Array:
         """Return how far physics may be wrong of what causes did, by output."""
@@ -519,13 +530,11 @@ class _Noise:
         return -0.5 * (squares + self._volume)
 
 
-def _deliberate(court: _Court) -> tuple[Explanation, ...]:
+def _deliberate(court: _Court, without: Collection[Cause]) -> tuple[Explanation, ...]:
     """Hear single causes, then what extends the best of them, while it helps."""
     heard: dict[tuple[Cause, ...], _Verdict] = {(): court.nobody()}
-    for cause in court.causes():
-        heard[(cause,)] = court.hear([cause])
-    asked: set[tuple[Cause, ...]] = {()}
-    for _ in range(_MOST_CAUSES - 1):
+    asked: set[tuple[Cause, ...]] = set()
+    for _ in range(_MOST_CAUSES):
         ranked = sorted(heard.values(), key=lambda v: -v.posterior)
         best = ranked[0].posterior
         leaders = [
@@ -537,7 +546,7 @@ def _deliberate(court: _Court) -> tuple[Explanation, ...]:
         ]
         for leader in leaders:
             asked.add(leader.causes)
-            for cause in court.promising(leader):
+            for cause in court.promising(leader, without):
                 both = tuple(sorted({*leader.causes, cause}))
                 if both not in heard:
                     heard[both] = court.hear(both)

@@ -42,6 +42,7 @@ _CHANCE = 0.25  # of the limit
 _STALE = timedelta(days=3)
 _STALE_LYING = timedelta(days=30)
 _LOOK_BACK = timedelta(days=45)
+_LONG_ENOUGH = timedelta(days=2, hours=12)
 
 # Least loss worth a finding, by indicator.
 _LEAST = {
@@ -214,10 +215,16 @@ def findings(
         return _holding(told, [*equipment, *strainers])
     if not noticed and not run.noticed:
         return strainers
-    began = min([n.began for n in noticed] + ([run.began] if run.noticed else []))
+    # All that is there now has been there since the newest of it began.
+    began = max([n.began for n in noticed] + ([run.began] if run.noticed else []))
+    if now - began >= _LONG_ENOUGH:
+        began += timedelta(days=1)  # of the first day a part was as before
     recent = windows[windows.index > pd.Timestamp(began)]
+    if not run.lies:
+        # What an instrument said while it lied says nothing of today.
+        recent = recent[~day_ends(recent.index).isin(run.unbalanced)]
     age = now - case.history["time"].iloc[0].to_pydatetime()
-    diagnosis = diagnose(recent, model, device, age=age)
+    diagnosis = _diagnosed(recent, model, device, age)
     if isinstance(diagnosis, Refusal):
         sure = [_equipment(case, n) for n in noticed if n.sure]
         told = _holding([_lying(case, run, None)], sure) if run.lies else sure
@@ -228,6 +235,25 @@ def findings(
         return told + strainers
     # It may be the flow's own meter.
     return _holding(liars, strainers) + [f for f in told if f not in liars]
+
+
+def _diagnosed(
+    windows: pd.DataFrame, model: Model, machine: Machine, age: timedelta
+) -> Diagnosis | Refusal:
+    """Diagnose, and believe in gas only if both halves of the time show it.
+
+    It differs from dirt by how its effect follows the load, and so does what
+    physics misses in a week of odd loads.
+    """
+    told = diagnose(windows, model, machine, age=age)
+    if isinstance(told, Refusal) or told.probability(GAS.blame, GAS.name) <= 0.5:
+        return told
+    half = len(windows) // 2
+    for part in (windows.iloc[:half], windows.iloc[half:]):
+        seen = diagnose(part, model, machine, age=age)
+        if isinstance(seen, Refusal) or seen.probability(GAS.blame, GAS.name) <= SURE:
+            return diagnose(windows, model, machine, age=age, without=(GAS,))
+    return told
 
 
 def _decided(
@@ -377,7 +403,8 @@ class _Run:
     """How far the energy balance has left its place, and since when.
 
     ``statistic`` adds daily deviations up as a CUSUM does; ``lies`` is a shift
-    that no machine makes and no instrument drifts.
+    that no machine makes and no instrument drifts, ``unbalanced`` are the days,
+    by their ends, that had one.
     """
 
     shift: float
@@ -386,6 +413,7 @@ class _Run:
     began: datetime
     seen: datetime
     lies: bool
+    unbalanced: pd.DatetimeIndex
 
     @property
     def noticed(self) -> bool:
@@ -411,7 +439,8 @@ def _sum_since(z: NDArray[np.float64]) -> tuple[float, int]:
 
 def _balance_run(case: _Case) -> _Run:
     """Add up what the energy balance has shown of late."""
-    nothing = _Run(0.0, 0.0, 0.0, case.now, case.now, lies=False)
+    none = pd.DatetimeIndex([], tz="UTC")
+    nothing = _Run(0.0, 0.0, 0.0, case.now, case.now, False, none)
     rows = case.history[
         (case.history["component"] == BALANCE[0])
         & (case.history["indicator"] == BALANCE[1])
@@ -436,6 +465,7 @@ def _balance_run(case: _Case) -> _Run:
         began=_day_before(series["time"].iloc[min(first, len(series) - 1)]),
         seen=last["time"].to_pydatetime(),
         lies=len(over) >= 2 and bool(over[-1]) and int(over[-3:].sum()) >= 2,
+        unbalanced=pd.DatetimeIndex(series["time"][over]),
     )
 
 
@@ -735,7 +765,9 @@ def _lying(case: _Case, run: _Run, diagnosis: Diagnosis | None) -> Finding:
     """Return the finding of an instrument, by its name where only it can be meant."""
     suspects = _suspects(diagnosis)
     best = next(iter(suspects), "")
-    named = bool(best) and suspects[best][0] >= SURE_OF_NAME
+    # A day in which a lie began holds honest readings too.
+    long = case.now - run.began >= _LONG_ENOUGH
+    named = bool(best) and suspects[best][0] >= SURE_OF_NAME and long
     # A name that changes from day to day would be a new case every day.
     component = best if named else "energy_balance"
     names = " or ".join(

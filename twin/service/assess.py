@@ -1004,6 +1004,10 @@ class Assessor:
         return otherwise if known is None else known[0]
 
     def _remember(self, finding: Finding) -> None:
+        for question in _answered(finding):
+            asked = self._cases.get(question, [])
+            if asked and finding.since - asked[-1].seen <= _SAME_CASE:
+                asked.pop()
         cases = self._cases.setdefault(finding.key, [])
         if cases and finding.since - cases[-1].seen <= _SAME_CASE:
             cases[-1] = replace(finding, since=min(finding.since, cases[-1].since))
@@ -1177,6 +1181,17 @@ def _instruments(
         },
         "set_aside": set_aside,
     }
+
+
+def _answered(finding: Finding) -> tuple[str, ...]:
+    """Return the open questions about a unit that a finding answers."""
+    uncertain = f"{finding.unit}/{FindingKind.UNCERTAIN.value}/cause"
+    balance = f"{finding.unit}/{FindingKind.SENSOR.value}/energy_balance"
+    if finding.kind is FindingKind.SENSOR:
+        return (uncertain,) if finding.key == balance else (uncertain, balance)
+    if finding.kind in (FindingKind.FOULING, FindingKind.COP_DEGRADATION):
+        return (uncertain,)
+    return ()
 
 
 _SHOWN = frozenset(

@@ -139,8 +139,7 @@ def cop_findings(
         if finding.kind is FindingKind.FOULING
         else finding
         for finding in found
-        if finding.kind is not FindingKind.COP_DEGRADATION
-        or finding not in told
+        if finding.kind is not FindingKind.COP_DEGRADATION or finding not in told
     ]
     return [*kept, bill]
 

@@ -546,8 +546,7 @@ def fit_degradation(
         errors=errors,
         degradation=ratios,
         informed={
-            name: float(deviation[k]) / _MOVED[name][1]
-            for k, name in enumerate(free)
+            name: float(deviation[k]) / _MOVED[name][1] for k, name in enumerate(free)
         },
         related=pairs(free, covariance),
     )

@@ -121,6 +121,7 @@ def test_both_archives_give_the_same_answers(
     files = sorted(path.name for path in (tmp_path / "parquet").iterdir())
 
     assert files == [
+        "attribution.parquet",
         "findings.json",
         "health.parquet",
         "kpis.parquet",

@@ -17,7 +17,7 @@ from tests.campaigns.api import campaign
 
 def test_nothing_that_may_be_asked_makes_the_server_fail():
     """0 server errors, and every answer has the shape, type and code it promised."""
-    found = campaign(14, seed=11, examples=1)
+    found = campaign(None, seed=11, examples=1)
 
     assert found["server_errors"] == 0, found["text"]
     assert found["errors"] == 0, found["text"]

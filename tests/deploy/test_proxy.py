@@ -169,9 +169,11 @@ def test_an_action_comes_from_the_page_itself_only(proxy: Proxy, session: str) -
 
 
 def test_live_values_are_not_held_back(proxy: Proxy, session: str) -> None:
-    """The first event is through while the stream goes on."""
+    """A value is through while the stream goes on, whatever event came before."""
     with proxy.asked("/events", Cookie=session) as answer:
         assert answer.headers["Content-Type"].startswith("text/event-stream")
-        lines = [answer.readline().decode() for _ in range(6)]
-    assert any(line.startswith("event: values") for line in lines)
-    assert any("31.5" in line for line in lines)
+        for line in answer:
+            if line.startswith(b"event: values"):
+                break
+        answer.readline()  # its number
+        assert b"31.5" in answer.readline()

@@ -56,21 +56,34 @@ def test_every_case_can_be_planted_and_is_a_plant_of_its_own() -> None:
 
 def test_a_line_of_the_curve_counts_late_and_missing_findings() -> None:
     """Four plants: in time, late, never, and in time beside a wrong name."""
-    found = {"refused": [], "found": True, "exact": True, "named": True, "others": []}
+    found = {"refused": [], "found": True, "exact": True, "others": []}
+    found |= {"alone": True, "wrong": False, "honest": True}
+    nothing = {"delay": None, "found": False, "exact": False}
     rows = [
         found | {"delay": 3.0},
         found | {"delay": 20.0},
-        found | {"delay": None, "found": False, "named": False},
-        found | {"delay": 5.0, "named": False, "others": ["hp1/fouling/evaporator"]},
+        found | nothing | {"alone": False, "honest": False},
+        found
+        | {"delay": 5.0, "alone": False, "wrong": True, "honest": False}
+        | {"others": ["hp1/fouling/evaporator"]},
     ]
     told = detection.figures_of("condenser -10 %", rows)
     assert told["found"][0] == 0.75
     assert told["in_time"][0] == 0.5
-    assert told["named"][0] == 0.5
+    assert told["alone"][0] == told["honest"][0] == 0.5
+    assert told["wrong"][0] == 0.25
+    assert told["right"][0] == pytest.approx(2 / 3)
     assert (told["delay_50%"], told["delay_90%"]) == (5.0, None)
     assert told["others"] == {"hp1/fouling/evaporator": 1}
     assert not all(detection.promises_of("condenser -10 %", told).values())
     assert "condenser -10 %" in detection.table({"condenser -10 %": told})
+    blind = detection.promises_of("condenser -10 %", told, "water")
+    assert list(blind.values()) == [False]
+    late = detection.figures_of(
+        "condenser 5 % a year", [found | {"delay": 99.0, "cop_lost": 0.031}] * 2
+    )
+    assert late["in_time"][0] == 0.0
+    assert late["cop_lost"] == [0.031, 0.031]
     quiet = [{"refused": [], "healthy_days": 365.0, "false": [], "false_sensor": []}]
     healthy = detection.figures_of(HEALTHY, quiet * 4)
     assert healthy["false_per_year"][0] == 0.0

@@ -17,10 +17,11 @@ the answer, and the test that would.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ from calibration.instruments import logarithmic
 from calibration.leastsquares import Coordinates, Problem
 from calibration.model import Model, conditions, familiar, heat_pump
 from calibration.period import LEAST_DAY_HOURS, hours_of, refuse, thin
+from calibration.standstill import SIDES
 from twin.finding import Refusal
 from twin.heatpump import HeatPump
 from twin.plant import Machine
@@ -228,6 +230,7 @@ def diagnose(
     *,
     age: timedelta = _DRIFTED,
     without: Collection[Cause] = (),
+    rests: Mapping[str, tuple[float, float]] = MappingProxyType({}),
 ) -> Diagnosis | Refusal:
     """Ask every explanation for its evidence.
 
@@ -243,6 +246,12 @@ def diagnose(
     age : timedelta
         Since the reference was learnt: instruments wander, so that what they may
         have moved grows with the root of it, up to their class after a year.
+    without : collection of Cause
+        Causes that are not asked.
+    rests : mapping of str to tuple
+        By side how far its inlet read above its outlet at rest, less what it did
+        when the reference was learnt, and the standard deviation of that. No part
+        of the machine can do it. [K]
 
     Returns
     -------
@@ -278,7 +287,7 @@ def diagnose(
             unsolved=unsolved,
         )
     wandered = float(np.sqrt(min(max(age, _SETTLED) / _DRIFTED, 1.0)))
-    court = _Court(problem, pump, model, machine, used, wandered)
+    court = _Court(problem, pump, model, machine, used, wandered, rests)
     return Diagnosis(
         explanations=_deliberate(court, without),
         start=chosen.index[0].to_pydatetime(),
@@ -324,28 +333,33 @@ class _Court:
         machine: Machine,
         used: pd.DataFrame,
         wandered: float,
+        rests: Mapping[str, tuple[float, float]],
     ) -> None:
         self.problem, self.pump = problem, pump
+        self._rests = [(SIDES[side], *told) for side, told in sorted(rests.items())]
         drifts = drifts_since_baseline(model, machine, used, wandered)
         drifting = problem.drifting(pump, drifts)
         hours = float(used.index[-1].timestamp() - used.index[0].timestamp()) or 1.0
         apart = max(hours / len(used), float(used["window_s"].median()))
         rest = problem.residuals(pump, np.zeros(1))
         self.weight = _weights(rest, problem) / np.sqrt(max(MEMORY_S / apart, 1.0))
-        free = self._whitened(drifting.effects) * drifting.sigma
+        at_rest = self._at_rest(drifting.names)
+        read = self._whitened(drifting.effects, at_rest)
+        free = read * drifting.sigma
         missed = self._whitened(misses(problem, model))
         follows = coordinates(pump, list(_FOLLOWS))
         slopes = problem.jacobian(pump, follows.names) * follows.slope(np.zeros(2))
         wander = self._whitened(slopes) * np.array(list(_FOLLOWS.values()))
         states = np.hstack([free, missed, wander])
         self.noise = _Noise(states)
-        self.rest = rest * self.weight
-        self._output = np.nonzero(problem.use)[1]
+        self.rest = self._beside(rest * self.weight)
+        # A rest is of no output, and physics has nothing to say of it.
+        self._output = np.append(np.nonzero(problem.use)[1], [-1] * len(self._rests))
         laws = {f"{law.side}_flow_kg_s" for law in model.flows}
         # Causes of which the readings are a linear function: column and prior.
         self.linear = {
             Cause(Blame.SENSOR, point_of(name)): (
-                self._whitened(drifting.effects[..., [k]])[:, 0],
+                read[:, k],
                 _wrong(name),
             )
             for k, name in enumerate(drifting.names)
@@ -493,7 +507,8 @@ class _Court:
         rest = self.rest
         if len(x):
             pump = free.build(x)
-            rest = self.problem.residuals(pump, np.zeros(1)) * self.weight
+            left = self.problem.residuals(pump, np.zeros(1)) * self.weight
+            rest = self._beside(left)
             raw = self.problem.jacobian(pump, free.names) * free.slope(x)
             slopes.append(self._whitened(raw))
         if columns is not None:
@@ -501,8 +516,25 @@ class _Court:
             slopes.append(columns)
         return np.hstack(slopes), rest
 
-    def _whitened(self, raw: Array) -> Array:
-        return np.asarray(self.problem.whitened(raw) * self.weight[:, None])
+    def _whitened(self, raw: Array, at_rest: Array | None = None) -> Array:
+        """Return what a unit of each column does to what is heard, rests last."""
+        running = self.problem.whitened(raw) * self.weight[:, None]
+        if at_rest is None:
+            at_rest = np.zeros((len(self._rests), running.shape[1]))
+        return np.vstack([running, at_rest])
+
+    def _beside(self, rest: Array) -> Array:
+        """Return residuals of the windows with those of the rests behind them."""
+        return np.append(rest, [away / sigma for _, away, sigma in self._rests])
+
+    def _at_rest(self, names: Sequence[str]) -> Array:
+        """Return what a unit of each instrument's error does to a pair at rest."""
+        signs = np.zeros((len(self._rests), len(names)))
+        for row, ((inlet, outlet), _, sigma) in enumerate(self._rests):
+            for probe, sign in ((inlet, 1.0), (outlet, -1.0)):
+                if probe in names:
+                    signs[row, names.index(probe)] = sign / sigma
+        return signs
 
 
 class _Noise:

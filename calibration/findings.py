@@ -29,6 +29,8 @@ from calibration.diagnosis import (
 from calibration.forecast import last_cleaning
 from calibration.health import BALANCE, RESISTANCE, SLACK, WINSOR, day_ends, stuck
 from calibration.model import Model, conditions
+from calibration.operation import APART
+from calibration.standstill import SIDES
 from twin.finding import Finding, FindingKind, Refusal
 from twin.heatpump import HeatPump
 from twin.plant import Exchanger, Machine, Maintenance
@@ -40,6 +42,7 @@ NOTICED = 6.0
 _RECENT = 7
 _CHANCE = 0.25  # of the limit
 _STALE = timedelta(days=3)
+_RESTED = timedelta(days=21)  # a machine seldom stands for hours
 _STALE_LYING = timedelta(days=30)
 _LOOK_BACK = timedelta(days=45)
 _LONG_ENOUGH = timedelta(days=2, hours=12)
@@ -213,10 +216,15 @@ def findings(
             return equipment + strainers
         told = dead or [_lying(case, run, None)]
         return _holding(told, [*equipment, *strainers])
-    if not noticed and not run.noticed:
+    apart = _apart(case)
+    if not noticed and not run.noticed and not apart.noticed:
         return strainers
     # All that is there now has been there since the newest of it began.
-    began = max([n.began for n in noticed] + ([run.began] if run.noticed else []))
+    began = max(
+        [n.began for n in noticed]
+        + ([run.began] if run.noticed else [])
+        + ([apart.began] if apart.noticed else [])
+    )
     if now - began >= _LONG_ENOUGH:
         began += timedelta(days=1)  # of the first day a part was as before
     recent = windows[windows.index > pd.Timestamp(began)]
@@ -224,7 +232,7 @@ def findings(
         # What an instrument said while it lied says nothing of today.
         recent = recent[~day_ends(recent.index).isin(run.unbalanced)]
     age = now - case.history["time"].iloc[0].to_pydatetime()
-    diagnosis = _diagnosed(recent, model, device, age)
+    diagnosis = _diagnosed(recent, model, device, age, apart.rests_since(began))
     if isinstance(diagnosis, Refusal):
         sure = [_equipment(case, n) for n in noticed if n.sure]
         told = _holding([_lying(case, run, None)], sure) if run.lies else sure
@@ -238,21 +246,27 @@ def findings(
 
 
 def _diagnosed(
-    windows: pd.DataFrame, model: Model, machine: Machine, age: timedelta
+    windows: pd.DataFrame,
+    model: Model,
+    machine: Machine,
+    age: timedelta,
+    rests: Mapping[str, tuple[float, float]],
 ) -> Diagnosis | Refusal:
     """Diagnose, and believe in gas only if both halves of the time show it.
 
     It differs from dirt by how its effect follows the load, and so does what
     physics misses in a week of odd loads.
     """
-    told = diagnose(windows, model, machine, age=age)
+    told = diagnose(windows, model, machine, age=age, rests=rests)
     if isinstance(told, Refusal) or told.probability(GAS.blame, GAS.name) <= 0.5:
         return told
     half = len(windows) // 2
     for part in (windows.iloc[:half], windows.iloc[half:]):
-        seen = diagnose(part, model, machine, age=age)
+        seen = diagnose(part, model, machine, age=age, rests=rests)
         if isinstance(seen, Refusal) or seen.probability(GAS.blame, GAS.name) <= SURE:
-            return diagnose(windows, model, machine, age=age, without=(GAS,))
+            return diagnose(
+                windows, model, machine, age=age, without=(GAS,), rests=rests
+            )
     return told
 
 
@@ -419,6 +433,46 @@ class _Run:
     def noticed(self) -> bool:
         """Whether it is worth asking what did it."""
         return self.lies or self.statistic > NOTICED
+
+
+@dataclass(frozen=True, slots=True)
+class _Apart:
+    """How far each side's probes were from each other when the machine last stood.
+
+    ``noticed`` is whether a pair was surely apart at the last two rests, ``began``
+    the first of these.
+    """
+
+    rests: Mapping[str, tuple[datetime, float, float]]
+    noticed: bool
+    began: datetime
+
+    def rests_since(self, began: datetime) -> dict[str, tuple[float, float]]:
+        """Return what rests since some time say, as :func:`diagnose` takes it."""
+        return {
+            side: (away, sigma)
+            for side, (time, away, sigma) in self.rests.items()
+            if time > began
+        }
+
+
+def _apart(case: _Case) -> _Apart:
+    """Return what the machine's last rests say of its probes."""
+    lately = case.history["time"] > pd.Timestamp(case.now - _RESTED)
+    rows = case.history[(case.history["indicator"] == APART) & lately]
+    rests: dict[str, tuple[datetime, float, float]] = {}
+    over: list[datetime] = []
+    for side in SIDES:
+        last = rows[rows["component"] == side].tail(2)
+        if not len(last):
+            continue
+        end = last.iloc[-1]
+        sigma = float(end["high"] - end["low"]) / (2.0 * 1.96)
+        rests[side] = (end["time"].to_pydatetime(), float(end["value"]), sigma)
+        beyond = (last["statistic"] > last["limit"]).to_numpy(dtype=bool)
+        if len(last) == 2 and beyond.all():
+            over.append(_day_before(last["time"].iloc[0]))
+    return _Apart(rests, bool(over), min(over, default=case.now))
 
 
 def _sum_since(z: NDArray[np.float64]) -> tuple[float, int]:
@@ -765,8 +819,9 @@ def _lying(case: _Case, run: _Run, diagnosis: Diagnosis | None) -> Finding:
     """Return the finding of an instrument, by its name where only it can be meant."""
     suspects = _suspects(diagnosis)
     best = next(iter(suspects), "")
+    since = run.began if run.noticed or diagnosis is None else diagnosis.start
     # A day in which a lie began holds honest readings too.
-    long = case.now - run.began >= _LONG_ENOUGH
+    long = case.now - since >= _LONG_ENOUGH
     named = bool(best) and suspects[best][0] >= SURE_OF_NAME and long
     # A name that changes from day to day would be a new case every day.
     component = best if named else "energy_balance"
@@ -780,18 +835,25 @@ def _lying(case: _Case, run: _Run, diagnosis: Diagnosis | None) -> Finding:
         if run.noticed
         else "the readings have come to contradict each other"
     )
+    apart = [
+        f" At rest on {time:%Y-%m-%d} the {side}'s inlet read {away:+.2f} K"
+        f" ({away - 1.96 * sigma:+.2f} to {away + 1.96 * sigma:+.2f}) above its outlet,"
+        " less what it usually does."
+        for side, (time, away, sigma) in _apart(case).rests.items()
+        if time > since
+    ]
     return Finding(
         unit=case.model.unit,
         kind=FindingKind.SENSOR,
         component=component,
-        since=run.began if run.noticed or diagnosis is None else diagnosis.start,
+        since=since,
         seen=run.seen,
         size=abs(run.shift),
         low=max(0.0, abs(run.shift) - half),
         high=abs(run.shift) + half,
-        sentence=f"{case.model.unit}: {said} since {run.began:%Y-%m-%d}; no fault of"
+        sentence=f"{case.model.unit}: {said} since {since:%Y-%m-%d}; no fault of"
         " the machine does that, an instrument does:"
-        f" {names or 'which, its points do not tell'}.",
+        f" {names or 'which, its points do not tell'}." + "".join(apart),
         advice=(decisive(diagnosis.names, Blame.SENSOR) if diagnosis else "")
         or "Compare each liquid probe with its neighbour at standstill, where both"
         " should agree, and the flow meters with their pumps' curves.",

@@ -13,13 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from calibration.steady import running
+from calibration.standstill import REST_S, Rest, longest
 from twin.finding import Refusal
 from twin.fluids import refrigerant
 from twin.plant import Machine
 
-REST_S = 4.0 * 3600.0
-"""How long a machine must have stood. [s]"""
 EQUAL_K = 0.7
 """How near to each other its temperatures must then be. [K]"""
 _PROBE_K, _GAUGE = 0.2, 0.003  # 1 sigma: a probe's offset, a gauge's error
@@ -74,24 +72,16 @@ def at_rest(frame: pd.DataFrame, machine: Machine) -> AtRest | Refusal:
     names = [n for n in _RESTING if n in frame and frame[n].notna().any()]
     if _PRESSURE not in frame or frame[_PRESSURE].isna().all() or not names:
         return _blind(machine)
-    state = running(frame, machine).to_numpy(dtype=float)
-    seconds = pd.DatetimeIndex(frame.index).as_unit("ns").asi8.astype(float) * 1e-9
-    ran = np.where(state < 0.5, -np.inf, seconds)
-    if len(ran):
-        # How long it stood before the frame begins is not known.
-        ran[0] = max(ran[0], seconds[0])
-    stood = seconds - np.maximum.accumulate(ran) if len(ran) else ran
-    end = int(stood.argmax()) if len(stood) else 0
-    if not len(stood) or stood[end] < REST_S:
-        hours = stood[end] / 3600.0 if len(stood) else 0.0
+    rest = longest(frame, machine)
+    if not isinstance(rest, Rest):
         return Refusal(
             "inert.no_rest",
-            f"{machine.id}: it stood for {hours:.1f} hours at most; after "
+            f"{machine.id}: it stood for {rest:.1f} hours at most; after "
             f"{REST_S / 3600.0:.0f} its pressure would tell whether there is gas "
             "that does not condense.",
-            {"hours": hours},
+            {"hours": rest},
         )
-    last = frame[(seconds <= seconds[end]) & (seconds > seconds[end] - 1800.0)]
+    last = rest.last
     temps = last[names].median()
     temp = float(temps.median())
     if len(temps) > 3:
@@ -101,7 +91,7 @@ def at_rest(frame: pd.DataFrame, machine: Machine) -> AtRest | Refusal:
     if apart > EQUAL_K:
         return Refusal(
             "inert.unequal",
-            f"{machine.id}: after {stood[end] / 3600.0:.1f} hours its temperatures "
+            f"{machine.id}: after {rest.hours:.1f} hours its temperatures "
             f"still differ by {apart:.1f} K; the pressure belongs to none of them.",
             {str(name): float(value) for name, value in temps.items()},
         )
@@ -118,7 +108,7 @@ def at_rest(frame: pd.DataFrame, machine: Machine) -> AtRest | Refusal:
         low_pa=excess - 1.96 * float(sigma),
         high_pa=excess + 1.96 * float(sigma),
         temp_degc=temp,
-        hours=float(stood[end]) / 3600.0,
+        hours=rest.hours,
     )
 
 

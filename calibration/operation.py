@@ -1,10 +1,10 @@
 """How a machine is run and rests: what only a day's samples show.
 
 Ten-minute means hide a valve that hunts, a compressor that is switched too
-often, and the half hour in which a standing machine's pressure tells of gas.
-Each becomes one row of the daily trend: how far it is of what is allowed, which
-is 1. Where samples are too coarse or points missing there is no row: not judged
-is not the same as well.
+often, and the half hour in which a standing machine's pressure tells of gas and
+its probes of each other. Each becomes one row of the daily trend: how far it is of
+what is allowed, which is 1. Where samples are too coarse or points missing there
+is no row: not judged is not the same as well.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 import numpy as np
 import pandas as pd
 
-from calibration import cycling, hunting, inert
+from calibration import cycling, hunting, inert, standstill
 from calibration.degradation import indicator_key
 from calibration.health import COLUMNS
 from calibration.model import Model
@@ -26,6 +26,10 @@ from twin.plant import Machine
 SWINGS = ("expansion", "swing")
 STARTS = ("compressor", "starts")
 AT_REST = ("non_condensables", "rest_pressure")
+APART = "rest_difference"
+"""Indicator of a side's two probes at rest; its component is the side."""
+ALLOWED_APART_K = 0.15
+"""How far apart, beyond their usual, two probes may be at rest. [K]"""
 ALLOWED_GAS_PA = 2e4
 """Pressure of gas at standstill that is worth a purge. [Pa]"""
 _LATELY = timedelta(days=3)
@@ -68,7 +72,7 @@ _KINDS: Mapping[tuple[str, str], _Kind] = {
 
 
 def with_habits(samples: pd.DataFrame, model: Model, machine: Machine) -> Model:
-    """Learn how far the expansion valve swings while it is well.
+    """Learn how the machine swings while it is well, and how its probes rest.
 
     Parameters
     ----------
@@ -82,20 +86,31 @@ def with_habits(samples: pd.DataFrame, model: Model, machine: Machine) -> Model:
     Returns
     -------
     Model
-        With the swing that is allowed in its ``tuning``; itself where samples are
-        too coarse or points missing.
+        With the swing that is allowed in its ``tuning``, and how far apart the
+        probes of each side are at rest; without what samples are too coarse for,
+        points are missing for, or no rest was long enough for.
     """
     days = [
+        day for _, day in samples.groupby(pd.DatetimeIndex(samples.index).ceil("D"))
+    ]
+    tuning = {
+        indicator_key(side, APART): {
+            "centre": middle, "scatter": spread, "limit": ALLOWED_APART_K
+        }
+        for side, (middle, spread) in standstill.usual(days, machine).items()
+    }  # fmt: skip
+    swings = [
         told[0]
-        for _, day in samples.groupby(pd.DatetimeIndex(samples.index).ceil("D"))
+        for day in days
         if not isinstance(told := hunting.swing(day, machine), Refusal)
     ]
-    if not days:
-        return model
-    allowed = hunting.judge(days[-1], days).limit
-    level = float(np.median([day.amplitude for day in days]))
-    tuning = {"centre": level, "scatter": 0.0, "limit": allowed}
-    return model.with_(tuning={**model.tuning, indicator_key(*SWINGS): tuning})
+    if swings:
+        allowed = hunting.judge(swings[-1], swings).limit
+        level = float(np.median([day.amplitude for day in swings]))
+        tuning[indicator_key(*SWINGS)] = {
+            "centre": level, "scatter": 0.0, "limit": allowed
+        }  # fmt: skip
+    return model.with_(tuning={**model.tuning, **tuning})
 
 
 def daily(
@@ -118,8 +133,15 @@ def daily(
     -------
     DataFrame
         Rows with the columns of :func:`calibration.health.daily`: ``value`` is the
-        share of what is allowed [1], ``limit`` 1; none for what is not judged.
+        share of what is allowed [1], of two probes at rest their difference less
+        their usual one, with its 95 % interval [K]; ``statistic`` is the share that
+        surely is, ``limit`` 1. None for what is not judged.
     """
+    told = [
+        (key, (value, value, value), value if counts else 0.0)
+        for key, value, counts in _shares(samples, model, machine)
+    ]
+    told += _probes_at_rest(samples, model, machine)
     rows = [
         {
             "time": pd.Timestamp(end),
@@ -127,15 +149,36 @@ def daily(
             "component": component,
             "indicator": indicator,
             "value": value,
-            "low": value,
-            "high": value,
-            "statistic": value if counts else 0.0,
+            "low": low,
+            "high": high,
+            "statistic": statistic,
             "limit": 1.0,
             "samples": len(samples),
         }
-        for (component, indicator), value, counts in _shares(samples, model, machine)
+        for (component, indicator), (value, low, high), statistic in told
     ]
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _probes_at_rest(
+    samples: pd.DataFrame, model: Model, machine: Machine
+) -> Iterator[tuple[tuple[str, str], tuple[float, float, float], float]]:
+    """Yield how far each side's probes are from where they usually rest."""
+    rest = standstill.longest(samples, machine)
+    if not isinstance(rest, standstill.Rest):
+        return
+    for side, (now, sigma) in standstill.apart(rest).items():
+        usual = model.tuning.get(indicator_key(side, APART))
+        if usual is None:
+            continue
+        away = now - usual["centre"]
+        half = 1.96 * float(np.hypot(sigma, usual["scatter"]))
+        surely = max(abs(away) - half, 0.0)
+        yield (
+            (side, APART),
+            (away, away - half, away + half),
+            surely / usual["limit"],
+        )
 
 
 def _shares(

@@ -871,6 +871,18 @@ class Assessor:
                 log=believed(self.plant.maintenance, twin.cleanings),
                 version=twin.reference_version,
             )
+            if isinstance(twin.device, Machine):
+                told_already = {finding.key for finding in own}
+                own += [
+                    finding
+                    for finding in operation.findings(
+                        twin.history,
+                        twin.reference,
+                        now=stop,
+                        version=twin.reference_version,
+                    )
+                    if finding.key not in told_already
+                ]
             own = dated(own, self._ahead(twin, stop), twin.cleanings)
             priced = bill.cop_findings(
                 own,

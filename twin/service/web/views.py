@@ -73,6 +73,7 @@ INDICATOR_WORDS: Mapping[str, str] = {
     "swing": "Swing over allowed",
     "starts": "Starts over allowed",
     "rest_pressure": "Pressure at rest over allowed",
+    "rest_difference": "Probes apart at rest [K]",
 }
 
 

@@ -24,11 +24,10 @@ Interval: 95 %, Clopper and Pearson.
 from __future__ import annotations
 
 import math
-import os
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from dataclasses import replace as changed
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -236,7 +235,6 @@ def figures_of(rows: list[Any]) -> dict[str, Any]:
 def main() -> None:
     """Run the campaign over its seeds."""
     parser = seeds.arguments("attribution", __doc__, 20)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument(
         "--faults", nargs="+", default=["one", "two", "none"], choices=list(FAULTS)
     )
@@ -246,25 +244,18 @@ def main() -> None:
     )
     options = parser.parse_args()
     how = How(options.sensors, options.instruments)
-    asked = {
-        f"{faults}, {how.sensors}, {how.instruments}, seed {seed}": (faults, seed, how)
-        for faults in options.faults
-        for seed in range(options.seed, options.seed + options.seeds)
-    }
-    known = seeds.known(options.resume)
-    with ProcessPoolExecutor(options.workers) as pool:
-        started = {
-            label: pool.submit(run, *what)
-            for label, what in asked.items()
-            if label not in known
-        }
-        rows = seeds.collect(
+    rows = seeds.collect(
+        (
             (
-                (label, started[label].result if label in started else dict)
-                for label in asked
-            ),
-            options.resume,
-        )
+                f"{faults}, {how.sensors}, {how.instruments}, seed {seed}",
+                partial(run, faults, seed, how),
+            )
+            for faults in options.faults
+            for seed in range(options.seed, options.seed + options.seeds)
+        ),
+        options.resume,
+        options.workers,
+    )
     figures: dict[str, Any] = {}
     promises: dict[str, bool] = {}
     for faults in options.faults:

@@ -27,10 +27,8 @@ Intervals of the figures are 95 %, by bootstrap over the seeds.
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -487,39 +485,27 @@ def figures(rows: Sequence[Any]) -> dict[str, Any]:
     return told
 
 
-def _run(case: tuple[str, int]) -> dict[str, Any]:
-    kind, seed = case
-    return (surfaces if kind == "surface" else plants)(seed)
-
-
-def _result(waiting: Mapping[Any, Future[dict[str, Any]]], case: Any) -> dict[str, Any]:
-    return waiting[case].result()
-
-
 def main() -> None:
     """Run the campaign over its seeds."""
     parser = seeds.arguments("cleaning", __doc__, 200)
     parser.add_argument("--plants", type=int, default=20, help="seeds of the chain")
-    parser.add_argument("--workers", type=int, default=1, help="processes")
     options = parser.parse_args()
     wanted = [
         (kind, seed)
         for kind, count in (("plant", options.plants), ("surface", options.seeds))
         for seed in range(options.seed, options.seed + count)
     ]
-    names = {case: f"{case[0]}, seed {case[1]}" for case in wanted}
-    done = set()
-    if options.resume is not None and options.resume.exists():
-        lines = options.resume.read_text().splitlines()
-        done = {json.loads(line)["case"] for line in lines}
-    missing = [case for case in wanted if names[case] not in done]
-    with ProcessPoolExecutor(options.workers) as pool:
-        # In order, so that the file says how far it is.
-        waiting = {case: pool.submit(_run, case) for case in missing}
-        rows = seeds.collect(
-            ((names[case], partial(_result, waiting, case)) for case in wanted),
-            options.resume,
-        )
+    rows = seeds.collect(
+        (
+            (
+                f"{kind}, seed {seed}",
+                partial(surfaces if kind == "surface" else plants, seed),
+            )
+            for kind, seed in wanted
+        ),
+        options.resume,
+        options.workers,
+    )
     told: dict[str, Any] = {}
     promises = {}
     for kind in ("surface", "plant"):

@@ -20,6 +20,7 @@ measured there.
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -148,11 +149,12 @@ def main() -> None:
     numbers = range(options.seed, options.seed + options.seeds)
     rows = seeds.collect(
         (
-            (f"{kind}, seed {seed}", lambda of=kind, seed=seed: case(seed, of, drift))
+            (f"{kind}, seed {seed}", partial(case, seed, kind, drift))
             for kind in options.instruments
             for seed in numbers
         ),
         options.resume,
+        options.workers,
     )
     figures: dict[str, Any] = {}
     promises = {}

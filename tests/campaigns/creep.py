@@ -263,6 +263,7 @@ def main() -> None:
             for use in options.uses
         ),
         options.resume,
+        options.workers,
     )
     figures: dict[str, Any] = {}
     promises = {}

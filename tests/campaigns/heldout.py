@@ -190,6 +190,7 @@ def main() -> None:
             for seed in numbers
         ),
         options.resume,
+        options.workers,
     )
     figures: dict[str, Any] = {}
     promises: dict[str, bool] = {}

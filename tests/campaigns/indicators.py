@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -179,13 +180,12 @@ def main() -> None:
         (
             (
                 label,
-                lambda name=name, seed=seed: (slow if name in SLOW else fast)(
-                    name, seed, options.sensors
-                ),
+                partial(slow if name in SLOW else fast, name, seed, options.sensors),
             )
             for label, name, seed in asked
         ),
         options.resume,
+        options.workers,
     )
     rows: dict[str, list[Any]] = {}
     for (_, name, _), row in zip(asked, answers, strict=True):

@@ -361,6 +361,7 @@ def main() -> None:
     rows = seeds.collect(
         ((f"{kind}, seed {seed}", partial(run, seed, options)) for seed in numbers),
         asked.resume,
+        asked.workers,
     )
     figures = figures_of(rows, options)
     if not asked.json:

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -385,22 +385,24 @@ def main() -> None:
     numbers = range(options.seed, options.seed + options.seeds)
     bad = seeds.collect(
         (
-            (f"{kind}, seed {seed}", lambda kind=kind, seed=seed: poison(kind, seed))
+            (f"{kind}, seed {seed}", partial(poison, kind, seed))
             for seed in numbers
             for kind in POISONS
         ),
         options.resume,
+        options.workers,
     )
     fine = seeds.collect(
         (
             (
                 f"good {name}, seed {seed}",
-                lambda which=which, seed=seed: good(seed, which),
+                partial(good, seed, which),
             )
             for seed in numbers
             for which, name in enumerate(GOOD)
         ),
         options.resume,
+        options.workers,
     )
     promoted = [row["case"] for row in bad if row["promoted"]]
     refused = [(row["case"], row["reason"]) for row in fine if not row["promoted"]]

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from twin.service.bench.seeds import Row, collect, known, say
+from twin.service.bench.seeds import Row, collect, say
 
-__all__ = ["Row", "arguments", "collect", "end", "known", "say"]
+__all__ = ["Row", "arguments", "collect", "end", "say"]
 
 _CALIBRATION = Path(__file__).resolve().parents[1] / "calibration"
 if str(_CALIBRATION) not in sys.path:
@@ -32,6 +32,7 @@ def arguments(name: str, about: str | None, seeds: int) -> argparse.ArgumentPars
     parser.add_argument("--seeds", type=int, default=seeds, help="how many")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     parser.add_argument("--resume", type=Path, help="file of JSON lines to go on with")
+    parser.add_argument("--workers", type=int, default=1, help="processes")
     return parser
 
 

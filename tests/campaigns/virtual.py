@@ -20,10 +20,9 @@ share of all windows.
 from __future__ import annotations
 
 import math
-import os
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -148,29 +147,21 @@ def figures_of(rows: list[Any]) -> dict[str, Any]:
 def main() -> None:
     """Run the campaign over its seeds."""
     parser = seeds.arguments("virtual", __doc__, 20)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--hide", nargs="+", default=list(HIDDEN), choices=list(HIDDEN))
     parser.add_argument("--sensors", default="good", choices=["good", "ordinary"])
     options = parser.parse_args()
-    asked = {
-        f"{hide}, {options.sensors}, seed {seed}": (hide, seed, options.sensors)
-        for hide in options.hide
-        for seed in range(options.seed, options.seed + options.seeds)
-    }
-    known = seeds.known(options.resume)
-    with ProcessPoolExecutor(options.workers) as pool:
-        started = {
-            label: pool.submit(run, *what)
-            for label, what in asked.items()
-            if label not in known
-        }
-        rows = seeds.collect(
+    rows = seeds.collect(
+        (
             (
-                (label, started[label].result if label in started else dict)
-                for label in asked
-            ),
-            options.resume,
-        )
+                f"{hide}, {options.sensors}, seed {seed}",
+                partial(run, hide, seed, options.sensors),
+            )
+            for hide in options.hide
+            for seed in range(options.seed, options.seed + options.seeds)
+        ),
+        options.resume,
+        options.workers,
+    )
     figures: dict[str, Any] = {}
     promises: dict[str, bool] = {}
     for hide in options.hide:

@@ -31,8 +31,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -47,7 +46,7 @@ from calibration.registry import Registry
 from twin.finding import FindingKind
 from twin.service import alarms
 from twin.service.assess import Assessor
-from twin.service.bench.seeds import collect, known, say
+from twin.service.bench.seeds import collect
 from twin.service.config import load
 from twin.service.replay import days, from_files, period
 from twin.simulate import (
@@ -513,17 +512,6 @@ def table(figures: Mapping[str, Mapping[str, Any]]) -> str:
 
 # --- the run --------------------------------------------------------------------
 
-Job = tuple[str, Callable[[], Mapping[str, Any]]]
-
-
-def _ahead(
-    todo: Iterable[tuple[str, tuple[str, int, How]]], pool: ProcessPoolExecutor
-) -> Iterator[Job]:
-    """Begin all cases at once, and hand out their answers in order."""
-    started = [(label, pool.submit(run, *what)) for label, what in todo]
-    for label, future in started:
-        yield label, future.result
-
 
 def curve(
     names: Sequence[str],
@@ -559,20 +547,14 @@ def curve(
     for name in names:
         label = f"{name}, {how.healthy_days} d" if name == HEALTHY else name
         asked += [
-            (f"{label}, {kind}, seed {seed}", (name, seed, how)) for seed in numbers
+            (f"{label}, {kind}, seed {seed}", partial(run, name, seed, how))
+            for seed in numbers
         ]
-    there = known(resume)
-    todo = [job for job in asked if job[0] not in there]
-    say(f"{len(asked)} cases, {len(asked) - len(todo)} of them known")
-    with ProcessPoolExecutor(workers) as pool:
-        rows = collect(_ahead(todo, pool), resume)
-    rows += collect(((label, dict) for label, _ in asked if label in there), resume)
-    of = {row["case"]: row for row in rows}
+    rows = collect(asked, resume, workers)
     figures: dict[str, Any] = {}
     promises: dict[str, bool] = {}
-    for name in names:
-        figures[name] = figures_of(
-            name, [of[label] for label, what in asked if what[0] == name]
-        )
+    for place, name in enumerate(names):
+        of = rows[place * len(numbers) : (place + 1) * len(numbers)]
+        figures[name] = figures_of(name, of)
         promises |= promises_of(name, figures[name], how.instruments)
     return figures, promises

@@ -20,7 +20,7 @@ from scipy.signal import welch
 from calibration.steady import running
 from twin.finding import Refusal
 from twin.plant import Machine
-from twin.states import derive
+from twin.states import evaporation
 
 Array = NDArray[np.float64]
 
@@ -111,8 +111,11 @@ def swing(frame: pd.DataFrame, machine: Machine) -> tuple[Swing, ...] | Refusal:
         ``hunting.instruments`` if none is, ``hunting.sampling`` if samples are
         too far apart, ``hunting.too_short`` under three hours of calm running.
     """
-    table = derive(frame, machine)
-    there = [n for n in SIGNALS if n in table and table[n].notna().any()]
+    table = evaporation(frame, machine)
+    valve = "expansion_valve_ratio"
+    if valve in frame:
+        table[valve] = frame[valve].to_numpy(dtype=float)
+    there = [n for n in SIGNALS if n in table and not np.isnan(table[n]).all()]
     if not there:
         return Refusal(
             "hunting.instruments",
@@ -132,8 +135,7 @@ def swing(frame: pd.DataFrame, machine: Machine) -> tuple[Swing, ...] | Refusal:
     on = running(frame, machine).to_numpy(dtype=float) > 0.5
     found = []
     for name in there:
-        values = table[name].to_numpy(dtype=float)
-        parts = _stretches(values, on, seconds, step)
+        parts = _stretches(table[name], on, seconds, step)
         if sum(map(len, parts)) * step >= LEAST_HOURS * 3600.0:
             found.append(_swing(name, parts, step))
     if not found:

@@ -8,6 +8,7 @@ balance where one closes, and is NaN where none does.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
@@ -86,33 +87,13 @@ def derive(
     """
     p = parameters or TYPICAL
     names = machine.points or frozenset(frame.columns)
-    filled: dict[str, Array] = {}
-    nothing = np.full(len(frame), np.nan)
-
-    def column(name: str) -> Array:
-        if name not in frame.columns:
-            return nothing
-        return frame[name].to_numpy(dtype=float)
-
-    def counted(name: str) -> Array:
-        return _from_counter(frame, name) if name in frame.columns else nothing
-
-    power = column("compressor_power_w")
-    if "compressor_power_w" not in names:
-        power = np.where(np.isnan(power), counted("compressor_energy_j"), power)
-        filled["compressor_power_w"] = power
-    t_si, t_so = column("source_inlet_temp_degc"), column("source_outlet_temp_degc")
-    t_ki, t_ko = column("sink_inlet_temp_degc"), column("sink_outlet_temp_degc")
-    source_flow = _mass_flow(machine.source, column("source_flow_m3_s"), t_si)
-    sink_flow = _mass_flow(machine.sink, column("sink_flow_m3_s"), t_ki)
-    source_heat = _heat(machine.source, source_flow, t_si, t_so)
-    sink_heat = _heat(machine.sink, sink_flow, t_ko, t_ki)
-    if "source_flow_m3_s" not in names:
-        source_heat = counted("source_energy_j")
-    if "sink_flow_m3_s" not in names:
-        sink_heat = counted("sink_energy_j")
-
-    running = _running(frame, machine, power, source_heat, sink_heat)
+    column = _columns_of(frame)
+    nothing = column("")
+    told = _told(frame, machine)
+    power, running = told.power, told.running
+    t_si, t_so, t_ki, t_ko = told.liquids
+    (source_flow, sink_flow), (source_heat, sink_heat) = told.flows, told.heats
+    filled = {} if "compressor_power_w" in names else {"compressor_power_w": power}
     gained = p.motor_efficiency * (1.0 - p.heat_loss_ratio) * power
     metered = _metered(names)
     if not metered["sink"] and metered["source"]:
@@ -147,6 +128,97 @@ def derive(
         (t_si, t_so, t_ki, t_ko), source_heat, sink_heat, power,
     )  # fmt: skip
     return _with(frame, filled | _finite(derived, _DERIVED_HP, nothing))
+
+
+def evaporation(frame: pd.DataFrame, machine: Machine) -> dict[str, Array]:
+    """Return at which temperature the refrigerant boils, and its superheat.
+
+    What :func:`derive` says of them and no more, for who asks of each sample.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        Measured points of one machine, as for :func:`derive`.
+    machine : Machine
+        As configured.
+
+    Returns
+    -------
+    dict of str to ndarray
+        ``evaporating_temp_degc`` and ``superheat_k`` of each row, NaN at
+        standstill and where it is not known. [degC, K]
+    """
+    running = _told(frame, machine).running
+    fluid = fluids.refrigerant(machine.refrigerant)
+    t_e, superheat = _evaporation(fluid, _columns_of(frame), running)
+    names = ("evaporating_temp_degc", "superheat_k")
+    return _finite(dict(zip(names, (t_e, superheat), strict=True)), names, t_e)
+
+
+def _evaporation(
+    fluid: fluids.Refrigerant,
+    column: Callable[[str], Array],
+    running: NDArray[np.bool_],
+) -> tuple[Array, Array]:
+    on = np.where(running, 0.0, np.nan)
+    t_e = fluid.saturation_temp(column("suction_pressure_pa")) + on
+    return t_e, column("suction_temp_degc") - t_e
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What meters say of a machine, ahead of anything inferred from a balance.
+
+    ``liquids`` are source inlet and outlet, sink inlet and outlet; ``flows`` and
+    ``heats`` those of source and sink. [W, degC, kg/s, W]
+    """
+
+    power: Array
+    liquids: tuple[Array, Array, Array, Array]
+    flows: tuple[Array, Array]
+    heats: tuple[Array, Array]
+    running: NDArray[np.bool_]
+
+
+def _columns_of(frame: pd.DataFrame) -> Callable[[str], Array]:
+    """Return what gives a column as numbers, NaN throughout where there is none."""
+    nothing = np.full(len(frame), np.nan)
+
+    def column(name: str) -> Array:
+        if name not in frame.columns:
+            return nothing
+        return frame[name].to_numpy(dtype=float)
+
+    return column
+
+
+def _told(frame: pd.DataFrame, machine: Machine) -> _Told:
+    names = machine.points or frozenset(frame.columns)
+    column = _columns_of(frame)
+
+    def counted(name: str) -> Array:
+        return _from_counter(frame, name) if name in frame.columns else column("")
+
+    power = column("compressor_power_w")
+    if "compressor_power_w" not in names:
+        power = np.where(np.isnan(power), counted("compressor_energy_j"), power)
+    t_si, t_so = column("source_inlet_temp_degc"), column("source_outlet_temp_degc")
+    t_ki, t_ko = column("sink_inlet_temp_degc"), column("sink_outlet_temp_degc")
+    source_flow = _mass_flow(machine.source, column("source_flow_m3_s"), t_si)
+    sink_flow = _mass_flow(machine.sink, column("sink_flow_m3_s"), t_ki)
+    source_heat = _heat(machine.source, source_flow, t_si, t_so)
+    sink_heat = _heat(machine.sink, sink_flow, t_ko, t_ki)
+    if "source_flow_m3_s" not in names:
+        source_heat = counted("source_energy_j")
+    if "sink_flow_m3_s" not in names:
+        sink_heat = counted("sink_energy_j")
+    return _Told(
+        power=power,
+        liquids=(t_si, t_so, t_ki, t_ko),
+        flows=(source_flow, sink_flow),
+        heats=(source_heat, sink_heat),
+        running=_running(frame, machine, power, source_heat, sink_heat),
+    )
 
 
 def _finite(
@@ -189,12 +261,7 @@ def running(frame: pd.DataFrame, machine: Machine) -> pd.Series[bool]:
     Series of bool
         False where it stands still or nothing says that it runs.
     """
-
-    def column(name: str) -> Array:
-        if name in frame.columns:
-            return frame[name].to_numpy(dtype=float)
-        return np.full(len(frame), np.nan)
-
+    column = _columns_of(frame)
     answer = _running(
         frame,
         machine,
@@ -294,12 +361,10 @@ def _refrigerant_side(
         return {}
     t_si, t_so, t_ki, t_ko = liquids
     fluid = fluids.refrigerant(machine.refrigerant)
-    on = np.where(running, 0.0, np.nan)
-    t_e = fluid.saturation_temp(p_e) + on
-    t_c = fluid.saturation_temp(p_c) + on
-    t_1, t_2 = column("suction_temp_degc"), column("compressor_discharge_temp_degc")
-    t_3 = column("liquid_temp_degc")
-    superheat, subcooling = t_1 - t_e, t_c - t_3
+    t_e, superheat = _evaporation(fluid, column, running)
+    t_c = fluid.saturation_temp(p_c) + np.where(running, 0.0, np.nan)
+    t_2, t_3 = column("compressor_discharge_temp_degc"), column("liquid_temp_degc")
+    subcooling = t_c - t_3
     # For the small one-phase zones: as metered where it is, else typical.
     sh = superheat if "suction_temp_degc" in names else np.full(len(t_e), p.superheat_k)
     sc = (
@@ -428,13 +493,8 @@ def derive_exchanger(frame: pd.DataFrame, exchanger: Exchanger) -> pd.DataFrame:
         within what probes lie, or temperatures cross. [W, W/K, 1]
     """
     names = exchanger.points or frozenset(frame.columns)
-    nothing = np.full(len(frame), np.nan)
-
-    def column(name: str) -> Array:
-        if name not in frame.columns:
-            return nothing
-        return frame[name].to_numpy(dtype=float)
-
+    column = _columns_of(frame)
+    nothing = column("")
     h_in, h_out = column("hot_inlet_temp_degc"), column("hot_outlet_temp_degc")
     c_in, c_out = column("cold_inlet_temp_degc"), column("cold_outlet_temp_degc")
     hot = _heat(
@@ -490,13 +550,7 @@ def derive_rejector(frame: pd.DataFrame, rejector: Rejector) -> pd.DataFrame:
         flow and temperatures; NaN where neither is known. [W]
     """
     result = frame.copy()
-    nothing = np.full(len(frame), np.nan)
-
-    def column(name: str) -> Array:
-        if name not in frame.columns:
-            return nothing
-        return frame[name].to_numpy(dtype=float)
-
+    column = _columns_of(frame)
     warm, cold = column("rejector_inlet_temp_degc"), column("rejector_outlet_temp_degc")
     flow = _mass_flow(rejector.coolant, column("rejector_flow_m3_s"), warm)
     metered = column("rejected_heat_w")

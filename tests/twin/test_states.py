@@ -104,6 +104,28 @@ def test_derived_is_what_was_predicted(t_si, t_ki, speed):
     assert (derived["cop"] < derived["lorenz_cop"]).all()
 
 
+@pytest.mark.parametrize(
+    "points",
+    [
+        ALL,
+        WATER_SIDE,
+        ALL - {"suction_temp_degc"},
+        ALL - {"sink_flow_m3_s", "compressor_power_w", "compressor_running"},
+    ],
+)
+def test_evaporation_says_what_derive_says(points):
+    """To the bit, standstill, gaps and missing instruments included."""
+    frame, _ = telemetry(12, compressor_speed_hz=np.linspace(28.0, 55.0, 12))
+    frame.loc[frame.index[3:5], "compressor_running"] = 0.0
+    frame.loc[frame.index[3:5], "compressor_power_w"] = 0.0
+    frame.loc[frame.index[7], "suction_pressure_pa"] = np.nan
+    frame = frame[[name for name in frame if name in points]]
+    machine = dataclasses.replace(MACHINE, points=points)
+    derived = states.derive(frame, machine)
+    for name, told in states.evaporation(frame, machine).items():
+        np.testing.assert_array_equal(told, derived[name], err_msg=name)
+
+
 def test_every_derived_column_is_there():
     """So that nobody asks whether a column exists, only whether it is NaN."""
     frame, _ = telemetry()

@@ -209,8 +209,7 @@ def indicator_of(name: str, model: Model) -> tuple[str, str]:
     tuple of str
         Component and indicator.
     """
-    seen = {"suction_pressure_pa", "compressor_discharge_pressure_pa"}
-    if name in _WHOLE and not seen <= set(model.outputs):
+    if name in _WHOLE and not model.sees_pressures:
         return _WHOLE[name]
     return _NAMES[name]
 

@@ -301,12 +301,14 @@ def _accused(
         if cause.blame is Blame.EQUIPMENT
         and diagnosis.probability(Blame.EQUIPMENT, cause.name) > 0.5
     ]
-    whole = [n for n in noticed if n.component == "machine"]
-    if whole and not any(
-        diagnosis.probability(Blame.EQUIPMENT, part) > SURE_OF_NAME for part in parts
-    ):
-        # Without pressures a part can seldom be named, but that it lost can be said.
-        return [_equipment(case, n, diagnosis) for n in whole]
+    # Liquids and power show two things, capacity and efficiency, and five parts move
+    # them. Which is told by small differences in how they follow load, where the
+    # twin's physics is not the plant's: a lack of charge was named the evaporator.
+    if not case.model.sees_pressures:
+        whole = [n for n in noticed if n.component == "machine"]
+        if whole:
+            return [_equipment(case, n, diagnosis) for n in whole]
+        parts = []
     if not parts:
         return [_uncertain(case, noticed, diagnosis)] if noticed else []
     told = []

@@ -167,6 +167,12 @@ class Model:
     tuning: Mapping[str, Mapping[str, float]] = field(default_factory=lambda: _EMPTY)
     closure: float = float("nan")
 
+    @property
+    def sees_pressures(self) -> bool:
+        """Whether both pressures are measured, which tell a machine's parts apart."""
+        needed = {"suction_pressure_pa", "compressor_discharge_pressure_pa"}
+        return needed <= set(self.outputs)
+
     def with_(self, **changes: Any) -> Model:
         """Return the model with some attributes replaced."""
         return replace(self, **changes)

@@ -98,6 +98,37 @@ def test_a_fault_is_found_named_sized_and_priced(
     assert component in one.sentence
 
 
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [
+        (FaultKind.UNDERCHARGE, 0.875),
+        (FaultKind.EVAPORATOR_FOULING, 0.20),
+        (FaultKind.ISENTROPIC_LOSS, 0.05),
+    ],
+)
+def test_liquids_and_power_say_that_it_lost_and_not_which_part(
+    kind: FaultKind, size: float
+):
+    """The finding is of the machine, and its evidence holds what was planted."""
+    told, found = judged(DAYS, fault(kind, size), "water")
+    model = reference("water").model
+    late = found[found.index > pd.Timestamp(BEGINS)]
+    history = daily(late, model, told)
+    now = found.index[-1]
+    week = late[late.index > now - pd.Timedelta(days=7)]
+    result = findings(history, model, told, week, now=now.to_pydatetime())
+    assert result
+    assert {f.component for f in result} == {"machine"}
+    assert all("leave open which part" in f.sentence for f in result)
+    part = {
+        FaultKind.UNDERCHARGE: "charge",
+        FaultKind.EVAPORATOR_FOULING: "evaporator",
+        FaultKind.ISENTROPIC_LOSS: "compressor",
+    }[kind]
+    asked = result[0].evidence["diagnosis"]["explanations"]
+    assert part in {cause for one in asked for cause in one["causes"]}
+
+
 def test_a_healthy_machine_raises_nothing_on_any_day():
     """The negative control, looked at every day as the service does."""
     told, late, history = usual()

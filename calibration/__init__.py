@@ -51,6 +51,9 @@ What needs a day's samples and not its windows goes beside these::
     rows = operation.daily(frame, reference, machine, midnight)
     found += operation.findings(history, reference, now=now)
 
+What maintenance staff look at, the approach beyond the reference's, is a row of the
+same history: ``approach.daily(today, expect(today, reference), reference, midnight)``.
+
 An exchanger goes the same way with :func:`calibration.fit.fit_exchanger` and
 without correction, recalibration and prices. A cleaning in the maintenance log
 restarts detection and forecast of its component; nothing moves a reference.

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from calibration.approach import EXCESS
 from calibration.degradation import DEGRADATIONS, degraded, indicator_key
 from calibration.diagnosis import (
     GAS,
@@ -543,6 +544,9 @@ def _equipment(
         f" commissioned (95 %: {low:.0%} to {high:.0%}), since"
         f" {notice.began:%Y-%m-%d}."
     )
+    wider = _wider(case, notice) if fouling else None
+    if wider is not None:
+        sentence += f" Its approach is {wider:.1f} K wider than it should be."
     if component == "machine" and diagnosis is not None:
         sentence += f" The readings leave open which part: {_listed(diagnosis)}."
     if cost is not None:
@@ -556,6 +560,8 @@ def _equipment(
         "points": sorted(case.device.points),
         "reference": case.version,
     }
+    if wider is not None:
+        evidence[EXCESS] = wider
     if diagnosis is not None:
         evidence["diagnosis"] = diagnosis.to_dict()
     return Finding(
@@ -574,6 +580,14 @@ def _equipment(
         emission_kg_day=_priced(energy, case.prices.electricity_kg_j),
         evidence=evidence,
     )
+
+
+def _wider(case: _Case, notice: _Notice) -> float | None:
+    """Return the median excess of an exchanger's approach since it began. [K]."""
+    late = case.history["time"] > pd.Timestamp(notice.began)
+    rows = case.history[late & (case.history["indicator"] == EXCESS)]
+    values = rows["value"][rows["component"] == notice.component].tail(_RECENT)
+    return float(values.median()) if len(values) else None
 
 
 def _strainers(

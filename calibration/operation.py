@@ -26,7 +26,7 @@ from twin.plant import Machine
 SWINGS = ("expansion", "swing")
 STARTS = ("compressor", "starts")
 AT_REST = ("non_condensables", "rest_pressure")
-APART = "rest_difference"
+APART = "rest_difference_k"
 """Indicator of a side's two probes at rest; its component is the side."""
 ALLOWED_APART_K = 0.15
 """How far apart, beyond their usual, two probes may be at rest. [K]"""

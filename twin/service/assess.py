@@ -23,6 +23,7 @@ import numpy as np
 import pandas as pd
 
 from calibration import (
+    approach,
     bill,
     commissioning,
     findings,
@@ -359,6 +360,11 @@ class Assessor:
         self._recent = _joined([self._recent[self._recent["time"] > begin], *accounts])
         self._kpis += hours
         self._score(tables, healthy)
+        for unit, expected in healthy.items():
+            twin = self._twins[unit]
+            if twin.reference is not None and twin.history is not None:
+                rows = approach.daily(tables[unit], expected, twin.reference, stop)
+                twin.history = _joined([twin.history, rows])
         self._take_latest(tables, frames)
         self._find(stop, memories)
         if self._ledger and len(self._ledger[-1]):

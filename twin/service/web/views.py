@@ -73,7 +73,8 @@ INDICATOR_WORDS: Mapping[str, str] = {
     "swing": "Swing over allowed",
     "starts": "Starts over allowed",
     "rest_pressure": "Pressure at rest over allowed",
-    "rest_difference": "Probes apart at rest [K]",
+    "rest_difference_k": "Probes apart at rest",
+    "approach_excess_k": "Approach in excess",
 }
 
 
@@ -564,14 +565,19 @@ def _one_indicator(
 def health_chart(
     results: Results, span: Range, component: str, indicator: str
 ) -> Chart:
-    """Return an indicator of a component in % of its reference, with its band."""
+    """Return an indicator of a component with its band.
+
+    In % of its reference, or in K beyond it where that is what it says.
+    """
     unit = span.unit or _first_unit(results.health)
     rows = _one_indicator(results, span, component, indicator)
     words = INDICATOR_WORDS.get(indicator, indicator).lower()
     if not rows["value"].notna().any():
         return _empty(f"The {words} of {unit} {component} is not known in this range.")
-    percents = rows.assign(
-        **{name: 100.0 * rows[name] for name in ("value", "low", "high")}
+    kelvins = indicator.endswith("_k")
+    scale, symbol = (1.0, "K") if kelvins else (100.0, "%")
+    scaled = rows.assign(
+        **{name: scale * rows[name] for name in ("value", "low", "high")}
     )
     marks = [
         {
@@ -584,15 +590,15 @@ def health_chart(
         and finding.component == component
     ]
     return _chart(
-        _thin(percents, ("value", "low", "high")),
+        _thin(scaled, ("value", "low", "high")),
         (
             ("high", "95 % high", "band"),
             ("low", "95 % low", "band"),
             ("value", words, "measured"),
         ),
-        "%",
+        symbol,
         marks=marks if _is_conductance(indicator) else [],
-        levels=[{"value": 100.0, "label": "as commissioned"}],
+        levels=[{"value": 0.0 if kelvins else 100.0, "label": "as commissioned"}],
     )
 
 

@@ -30,7 +30,7 @@ from calibration.fit import (
 from calibration.forecast import last_cleaning
 from calibration.model import Model, expect, familiar
 from twin.plant import Exchanger, Machine, Maintenance
-from twin.states import derive_exchanger
+from twin.states import exchanger_conductance
 
 Matrix = NDArray[np.float64]
 
@@ -140,8 +140,9 @@ def _of_exchanger(day: pd.DataFrame, model: Model, exchanger: Exchanger) -> _Fou
     steady = day[day["steady"].to_numpy(dtype=bool)]
     expected = expect(exchanger_windows(steady, exchanger), model)
     ratio = steady["exchanger_ua_w_k"] / expected["expected_exchanger_ua_w_k"]
-    known = ratio.replace([np.inf, -np.inf], np.nan).dropna()
-    hours = float(steady.loc[known.index, "window_s"].sum()) / 3600.0
+    there = np.isfinite(ratio.to_numpy(dtype=float))
+    known, base = ratio[there], steady[there]
+    hours = float(base["window_s"].sum()) / 3600.0
     if hours < 2.0 or len(known) < 3:
         return {_EXCHANGER: (float("nan"), float("nan"), float("nan"), 0)}
     value = float(known.median())
@@ -149,24 +150,27 @@ def _of_exchanger(day: pd.DataFrame, model: Model, exchanger: Exchanger) -> _Fou
     variance = (error / value) ** 2 + model.daily_scatter.get(
         "exchanger_ua_w_k", 0.0
     ) ** 2
-    base = steady.loc[known.index]
-    probes = [name for name in map(str, base) if name.startswith(("hot_", "cold_"))]
+    points = {
+        name: base[name].to_numpy(dtype=float)
+        for name in map(str, base)
+        if name.startswith(("hot_", "cold_"))
+    }
+    own = base["exchanger_ua_w_k"].to_numpy(dtype=float)
     for side in ("hot", "cold"):
         for name, drift in (
             (f"{side}_inlet_temp_degc", 0.07),
             (f"{side}_outlet_temp_degc", 0.07),
             (f"{side}_flow_m3_s", 0.005),
         ):
-            if name not in base:
+            if name not in points:
                 continue
             drift = float(exchanger.uncertainty.get(name, drift))
             relative = name.endswith("_m3_s") and name not in exchanger.uncertainty
-            wrong = base[name] * (1.0 + drift) if relative else base[name] + drift
-            moved = base[probes].assign(**{name: wrong})
-            there = derive_exchanger(moved, exchanger)["exchanger_ua_w_k"]
-            change = float((there / base["exchanger_ua_w_k"] - 1.0).median())
-            if np.isfinite(change):
-                variance += change**2
+            wrong = points[name] * (1.0 + drift) if relative else points[name] + drift
+            moved = exchanger_conductance({**points, name: wrong}, exchanger)
+            change = moved / own - 1.0
+            if np.isfinite(change).any():
+                variance += float(np.nanmedian(change)) ** 2
     half = 1.96 * float(np.sqrt(variance))
     found: _Found = {
         _EXCHANGER: (value, value * np.exp(-half), value * np.exp(half), len(known))
@@ -253,9 +257,7 @@ def _judged(
     carried: dict[str, float] = {}
     judged: dict[str, datetime] = {}
     if history is not None and len(history):
-        mine = history[history["unit"] == model.unit].sort_values("time", kind="stable")
-        last = mine.groupby(["component", "indicator"], sort=False).tail(1)
-        for row in last.to_dict("records"):
+        for row in _last_rows(history, model.unit).to_dict("records"):
             key = indicator_key(str(row["component"]), str(row["indicator"]))
             carried[key] = float(row["statistic"])
             judged[key] = row["time"]
@@ -308,6 +310,14 @@ def _judged(
                 }
             )
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _last_rows(history: pd.DataFrame, unit: str) -> pd.DataFrame:
+    """Return the newest row of each of a unit's indicators."""
+    mine = history[history["unit"] == unit]
+    if not mine["time"].is_monotonic_increasing:
+        mine = mine.sort_values("time", kind="stable")
+    return mine.drop_duplicates(["component", "indicator"], keep="last")
 
 
 def _balance_limit(model: Model) -> float:
@@ -446,7 +456,9 @@ def _limit(z: Matrix, seed: int) -> float:
     return float(np.clip(np.quantile(most, 0.9), 6.0, 2.0 * USUAL_LIMIT))
 
 
-def stuck(windows: pd.DataFrame, device: Machine | Exchanger) -> list[str]:
+def stuck(
+    windows: pd.DataFrame, device: Machine | Exchanger, *, by_day: bool = False
+) -> list[str]:
     """Return the measured points that did not move while the device ran.
 
     Parameters
@@ -455,6 +467,8 @@ def stuck(windows: pd.DataFrame, device: Machine | Exchanger) -> list[str]:
         At least a day of windows.
     device : Machine or Exchanger
         What it measures.
+    by_day : bool
+        Whether those are told as well that were stuck on some day and are no more.
 
     Returns
     -------
@@ -468,12 +482,17 @@ def stuck(windows: pd.DataFrame, device: Machine | Exchanger) -> list[str]:
         if name.endswith(("_degc", "_pa", "_w")) and "setpoint" not in name
     ]
     ran = ~windows["why"].isin(["standstill", "no_data"]).to_numpy(dtype=bool)
-    table = windows[names].to_numpy(dtype=float)[ran]
-    seconds = windows["window_s"].to_numpy(dtype=float)[ran]
+    table = windows[names].to_numpy(dtype=float)
+    seconds = windows["window_s"].to_numpy(dtype=float)
+    spans = [ran]
+    if by_day:
+        ends = day_ends(windows.index).asi8
+        spans += [ran & (ends == end) for end in np.unique(ends)]
+    least = [1.0 if name.endswith("_w") else 0.0 for name in names]
     return [
         name
-        for name, column in zip(names, table.T, strict=True)
-        if _frozen(column, seconds, least=1.0 if name.endswith("_w") else 0.0)
+        for k, name in enumerate(names)
+        if any(_frozen(table[span, k], seconds[span], least[k]) for span in spans)
     ]
 
 

@@ -232,8 +232,12 @@ def _columns(loop: Loop) -> tuple[str, ...]:
 def _running(windows: pd.DataFrame, *names: str) -> pd.DataFrame:
     if any(name not in windows for name in names):
         return windows.iloc[:0]
-    positive = (windows[list(names)] > 0.0).all(axis=1)
-    return windows[positive & windows["steady"].to_numpy(dtype=bool)]
+    there = windows["steady"].to_numpy(dtype=bool)
+    columns = {name: windows[name].to_numpy(dtype=float) for name in names}
+    for column in columns.values():
+        there = there & (column > 0.0)
+    rows = {name: column[there] for name, column in columns.items()}
+    return pd.DataFrame(rows, index=windows.index[there])
 
 
 def _idle_power(flow: Array, power: Array) -> float:

@@ -492,9 +492,38 @@ def derive_exchanger(frame: pd.DataFrame, exchanger: Exchanger) -> pd.DataFrame:
         flow follows from the heat. NaN where no liquid flows, differences are
         within what probes lie, or temperatures cross. [W, W/K, 1]
     """
-    names = exchanger.points or frozenset(frame.columns)
     column = _columns_of(frame)
-    nothing = column("")
+    derived = _plate(column, exchanger, exchanger.points or frozenset(frame.columns))
+    return _with(frame, _finite(derived, _DERIVED_HX, column("")))
+
+
+def exchanger_conductance(points: Mapping[str, Array], exchanger: Exchanger) -> Array:
+    """Return the conductance of an exchanger, as :func:`derive_exchanger` does.
+
+    Parameters
+    ----------
+    points : mapping of str to ndarray
+        Measured points of one exchanger, at least one of them. [degC, m3/s]
+    exchanger : Exchanger
+        As configured.
+
+    Returns
+    -------
+    ndarray
+        Conductance in each row, NaN where it is not known. [W/K]
+    """
+    nothing = np.full_like(next(iter(points.values())), np.nan)
+    ua = _plate(
+        lambda name: points.get(name, nothing),
+        exchanger,
+        exchanger.points or frozenset(points),
+    )["exchanger_ua_w_k"]
+    return np.where(np.isfinite(ua), ua, np.nan)
+
+
+def _plate(
+    column: Callable[[str], Array], exchanger: Exchanger, names: frozenset[str]
+) -> dict[str, Array]:
     h_in, h_out = column("hot_inlet_temp_degc"), column("hot_outlet_temp_degc")
     c_in, c_out = column("cold_inlet_temp_degc"), column("cold_outlet_temp_degc")
     hot = _heat(
@@ -520,7 +549,7 @@ def derive_exchanger(frame: pd.DataFrame, exchanger: Exchanger) -> pd.DataFrame:
         )
         mean = log_mean_temp_difference(h_in - c_out, h_out - c_in)
         least_capacity = heat / np.maximum(h_in - h_out, c_out - c_in)
-        derived = {
+        return {
             "exchanger_heat_w": heat,
             "exchanger_ua_w_k": np.where(good, heat / mean, np.nan),
             "exchanger_effectiveness": np.where(
@@ -530,7 +559,6 @@ def derive_exchanger(frame: pd.DataFrame, exchanger: Exchanger) -> pd.DataFrame:
                 good & both, (hot - cold) / (0.5 * (hot + cold)), np.nan
             ),
         }
-    return _with(frame, _finite(derived, _DERIVED_HX, nothing))
 
 
 def derive_rejector(frame: pd.DataFrame, rejector: Rejector) -> pd.DataFrame:

@@ -30,6 +30,7 @@ from calibration.model import Model, conditions, expect, familiar, heat_pump
 from calibration.steady import Why
 from twin.finding import Refusal
 from twin.plant import Machine, Maintenance
+from twin.points import Kind, Origin, points_of
 from twin.states import derive
 
 Matrix = NDArray[np.float64]
@@ -74,6 +75,7 @@ _BALANCE, _COP = (
     indicator_key("balance", "closure"),
     indicator_key("machine", "cop_ratio"),
 )
+_DERIVED = frozenset(points_of(Kind.HEAT_PUMP, Origin.DERIVED))
 _JUDGED_DAYS = 3
 _TOLD = 0.2  # of its limit, each day: less is nothing that could be hidden
 _SCATTER = 0.02  # where a reference was never tuned
@@ -233,17 +235,14 @@ def _repeated(windows: pd.DataFrame) -> Gate:
 
 def _sensors(windows: pd.DataFrame, reference: Model, machine: Machine) -> list[Gate]:
     steady = _steady(windows)
-    frozen: set[str] = set(stuck(windows, machine))
-    ends = pd.DatetimeIndex(windows.index).ceil("D")
-    for end in ends.unique():
-        frozen |= set(stuck(windows[ends == end], machine))
+    frozen = stuck(windows, machine, by_day=True)
     gates = [
         Gate(
             "stuck",
             not frozen,
             float(len(frozen)),
             0.0,
-            f"Frozen while running: {', '.join(sorted(frozen))}."
+            f"Frozen while running: {', '.join(frozen)}."
             if frozen
             else "No instrument is frozen.",
         )
@@ -345,6 +344,8 @@ def _injection(
     days = held[np.asarray(ends.isin(last)) & held["steady"].to_numpy(dtype=bool)]
     if not len(days):
         return []
+    # What is derived is derived again from the faulty readings.
+    told = days[[name for name in days if name not in _DERIVED]]
     clean = heat_pump(reference)
     before = expect(days, reference.with_(correction=None))
     base = _evidence(days, reference, machine)
@@ -354,8 +355,8 @@ def _injection(
         theirs = _evidence(faulty, reference, machine)
         ours = theirs if same else _evidence(faulty, served, machine)
         # An offset that makes a probe a liar leaves the equipment without a verdict.
-        told = [key for key in (own, _COP) if key in base and key in theirs]
-        shown = {key: theirs[key] - base[key] for key in told}
+        keys = [key for key in (own, _COP) if key in base and key in theirs]
+        shown = {key: theirs[key] - base[key] for key in keys}
         # What was there before the fault belongs to neither.
         kept = {
             key: (ours.get(key, float("nan")) - base[key]) / size
@@ -385,7 +386,7 @@ def _injection(
             continue
         sick = reference.with_(physics=degraded(clean, {name: ratio}), correction=None)
         after = expect(days, sick)
-        faulty = days.copy()
+        faulty = told.copy()
         for output in reference.outputs:
             y, a, b = (
                 days[output],
@@ -397,7 +398,7 @@ def _injection(
         gates += put(name, f"{1.0 - ratio:.0%} of fault in {name}", faulty, own)
     probe = next((name for name in _PROBES if name in days), None)
     if probe is not None and _BALANCE in base:
-        faulty = days.assign(**{probe: days[probe] + INJECTED_K})
+        faulty = told.assign(**{probe: told[probe] + INJECTED_K})
         what = f"{INJECTED_K:.1f} K of offset in {probe}"
         gates += put("offset", what, faulty, _BALANCE)
     return gates
@@ -409,17 +410,23 @@ def _evidence(days: pd.DataFrame, model: Model, machine: Machine) -> dict[str, f
     It is what the CUSUM adds up, before it is bounded and forgiven: a statistic
     that is at its bound would not show that a part of it is gone.
     """
+    rows = daily(days, model, machine)
+    pairs = zip(rows["component"], rows["indicator"], strict=True)
+    names = np.array([indicator_key(*pair) for pair in pairs])
+    values = rows["value"].to_numpy(dtype=float)
+    statistics = rows["statistic"].to_numpy(dtype=float)
+    limits = rows["limit"].to_numpy(dtype=float)
     found = {}
-    for key, rows in daily(days, model, machine).groupby(["component", "indicator"]):
-        name = indicator_key(*map(str, key))
-        value = rows["value"].dropna().to_numpy(dtype=float)
+    for name in dict.fromkeys(names.tolist()):
+        own = names == name
+        known = own & ~np.isnan(values)
         if name == _BALANCE:
             # Of either sign, and never added up.
-            found[name] = float((rows["statistic"] / rows["limit"]).mean())
-        elif len(value):
+            found[name] = float((statistics[own] / limits[own]).mean())
+        elif known.any():
             scatter = model.tuning.get(name, {}).get("scatter", _SCATTER)
-            limit = float(rows["limit"].iloc[0])
-            found[name] = -float(np.log(value).mean()) / scatter / limit
+            told = float(np.log(values[known]).mean())
+            found[name] = -told / scatter / float(limits[own][0])
     return found
 
 

@@ -317,6 +317,11 @@ class Assessor:
 
     def carried(self) -> dict[str, Any]:
         """Return all that goes from one day to the next, for a checkpoint."""
+        # Days that came one by one are one table each: a file each, if kept so.
+        self._ledger = [_joined(self._ledger)] if self._ledger else []
+        self._kpis = [_joined(self._kpis)] if self._kpis else []
+        for twin in self._twins.values():
+            twin.raw = [pd.concat(twin.raw)] if twin.raw else []
         made_anew = ("plant", "registry")
         return {k: v for k, v in vars(self).items() if k not in made_anew}
 
@@ -554,8 +559,8 @@ class Assessor:
     def _has_news(self, twin: _Twin, start: datetime) -> bool:
         if twin.windows is None:
             return False
-        today = twin.windows[twin.windows.index > pd.Timestamp(start)]
-        return bool(today["steady"].any())
+        today = twin.windows.index > pd.Timestamp(start)
+        return bool((twin.windows["steady"].to_numpy(dtype=bool) & today).any())
 
     def _remember_raw(self, twin: _Twin, frame: pd.DataFrame, start: datetime) -> None:
         begin = self.plant.schedule.reference_start
@@ -1151,9 +1156,9 @@ class Assessor:
 def _forget(twin: _Twin, after: datetime) -> None:
     """Drop what a day that failed half-way left: it is judged again, and once."""
     time = pd.Timestamp(after)
-    if twin.windows is not None:
+    if twin.windows is not None and (twin.windows.index > time).any():
         twin.windows = twin.windows[twin.windows.index <= time]
-    if twin.history is not None:
+    if twin.history is not None and (twin.history["time"] > time).any():
         twin.history = twin.history[twin.history["time"] <= time]
     twin.raw = [part[part.index <= time] for part in twin.raw]
 

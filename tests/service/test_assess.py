@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from calibration.registry import Registry, Role
 from twin.finding import Finding, FindingKind
@@ -183,6 +185,37 @@ def test_a_replaced_sensor_opens_a_new_reference(tmp_path: Path) -> None:
         assessor.day(stop, {"hp1": between(frames, stop - DAY, stop)})
 
     assert assessor._twins["hp1"].began == event.time
+
+
+class _Asked(dict[str, pd.DataFrame]):
+    """Frames that note how many threads BLAS has while they are asked for."""
+
+    def __init__(self, frames: dict[str, pd.DataFrame]) -> None:
+        super().__init__(frames)
+        self.threads: set[int] = set()
+
+    def get(self, unit: str, otherwise: Any = None) -> Any:
+        self.threads |= _threads()
+        return super().get(unit, otherwise)
+
+
+def _threads() -> set[int]:
+    pools = threadpool_info()
+    return {int(p["num_threads"]) for p in pools if p["user_api"] == "blas"}
+
+
+def test_a_day_is_judged_on_one_thread_of_blas(tmp_path: Path) -> None:
+    """However many there are before and after, so that bytes do not depend on it."""
+    frames = _Asked({"hp1": telemetry(1.0)})
+    with threadpool_limits(2, user_api="blas"):
+        before = _threads()
+        Assessor(plant(), Registry(tmp_path))._watch(frames, START, START + DAY)
+        free = set(frames.threads)
+        frames.threads.clear()
+        Assessor(plant(), Registry(tmp_path)).day(START + DAY, frames)
+        assert _threads() == before
+    assert frames.threads == {1}
+    assert free == before == {2}
 
 
 def test_a_configuration_is_known_by_its_content() -> None:

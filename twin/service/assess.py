@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import ThreadpoolController
 
 from calibration import (
     approach,
@@ -61,6 +62,10 @@ INTERVAL = timedelta(minutes=10)
 AGAIN = timedelta(days=7)
 """How long after a refused reference it is tried again."""
 _LEDGER_LOOK = timedelta(days=45)
+# The largest matrix of a day has a thousand rows and a score of columns: on several
+# threads BLAS waits for them longer than it computes, and how it splits a sum must
+# not depend on how many cores a machine has.
+_BLAS = ThreadpoolController()
 _SAME_CASE = timedelta(days=7)
 _EQUIPMENT = (FindingKind.FOULING, FindingKind.COP_DEGRADATION)
 
@@ -342,6 +347,10 @@ class Assessor:
             Each unit's telemetry of the day, preceded by :data:`LEAD` of the
             day before.
         """
+        with _BLAS.limit(limits=1, user_api="blas"):
+            self._judge(stop, frames)
+
+    def _judge(self, stop: datetime, frames: Frames) -> None:
         start = stop - DAY
         memories, frames, set_aside = self._watch(frames, start, stop)
         judged: set[str] = set()

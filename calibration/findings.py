@@ -360,11 +360,11 @@ def _holding(sensors: Sequence[Finding], held: Sequence[Finding]) -> list[Findin
 def _noticed(case: _Case, stale: timedelta = _STALE) -> list[_Notice]:
     """Return the trends of equipment that are over their limit now."""
     found = []
-    for (component, indicator), rows in case.history.groupby(
-        ["component", "indicator"]
-    ):
-        if indicator not in _LEAST:
-            continue
+    for component, indicator in _over(case, stale):
+        rows = case.history[
+            (case.history["component"] == component)
+            & (case.history["indicator"] == indicator)
+        ]
         cleaned = last_cleaning(case.log, case.model.unit, str(component), case.now)
         if cleaned is not None:
             rows = rows[rows["time"] > pd.Timestamp(cleaned)]
@@ -389,6 +389,18 @@ def _noticed(case: _Case, stale: timedelta = _STALE) -> list[_Notice]:
             )
         )  # fmt: skip
     return found
+
+
+def _over(case: _Case, stale: timedelta) -> list[tuple[str, str]]:
+    """Return the trends whose newest value is over its limit; most days it is none."""
+    time = case.history["time"]
+    new = (time >= pd.Timestamp(case.now - stale)) & (time <= pd.Timestamp(case.now))
+    last = case.history[new & case.history["value"].notna()]
+    last = last.sort_values("time", kind="stable")
+    last = last.drop_duplicates(["component", "indicator"], keep="last")
+    over = last[last["statistic"] > last["limit"]]
+    keys = zip(map(str, over["component"]), map(str, over["indicator"]), strict=True)
+    return sorted(key for key in keys if key[1] in _LEAST)
 
 
 def _series(

@@ -221,7 +221,9 @@ def findings(
         For each indicator that was beyond on two of its last three days.
     """
     found = []
-    mine = history[history["unit"] == model.unit]
+    longest = max(kind.lately for kind in _KINDS.values())
+    lately = history["time"] > pd.Timestamp(now - longest)
+    mine = history[lately & (history["unit"] == model.unit)]
     for (component, indicator), kind in _KINDS.items():
         rows = mine[
             (mine["component"] == component)

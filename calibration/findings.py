@@ -42,6 +42,7 @@ NOTICED = 6.0
 """Sum of daily deviations at which the energy balance is looked into. [1]"""
 _RECENT = 7
 _CHANCE = 0.25  # of the limit
+_STEP = 6.0  # standard deviations by which daily values jump when something happened
 _STALE = timedelta(days=3)
 _RESTED = timedelta(days=21)  # a machine seldom stands for hours
 _STALE_LYING = timedelta(days=30)
@@ -132,12 +133,13 @@ class _Case:
 
 @dataclass(frozen=True, slots=True)
 class _Notice:
-    """A trend that left what chance does to it."""
+    """A trend that left what chance does to it, and the begin of its last step."""
 
     component: str
     indicator: str
     series: pd.DataFrame
     began: datetime
+    stepped: datetime
     value: float
     low: float
     high: float
@@ -222,7 +224,7 @@ def findings(
         return strainers
     # All that is there now has been there since the newest of it began.
     began = max(
-        [n.began for n in noticed]
+        [max(n.began, n.stepped) for n in noticed]
         + ([run.began] if run.noticed else [])
         + ([apart.began] if apart.noticed else [])
     )
@@ -365,7 +367,7 @@ def _noticed(case: _Case, stale: timedelta = _STALE) -> list[_Notice]:
             (case.history["component"] == component)
             & (case.history["indicator"] == indicator)
         ]
-        cleaned = last_cleaning(case.log, case.model.unit, str(component), case.now)
+        cleaned = last_cleaning(case.log, case.model.unit, component, case.now)
         if cleaned is not None:
             rows = rows[rows["time"] > pd.Timestamp(cleaned)]
         series = _series(rows, case.now, stale)
@@ -380,12 +382,12 @@ def _noticed(case: _Case, stale: timedelta = _STALE) -> list[_Notice]:
         last = last[last["time"] > pd.Timestamp(began)]
         value, low, high = (float(last[c].median()) for c in ("value", "low", "high"))
         worse = value - 1.0 if indicator == RESISTANCE else 1.0 - value
-        if len(last) < 2 or worse <= _LEAST[str(indicator)]:
+        if len(last) < 2 or worse <= _LEAST[indicator]:
             continue
         found.append(
             _Notice(
-                str(component), str(indicator), series, began, value, low, high,
-                len(last),
+                component, indicator, series, began, _stepped(case, series, began),
+                value, low, high, len(last),
             )
         )  # fmt: skip
     return found
@@ -420,6 +422,26 @@ def _began(series: pd.DataFrame) -> datetime:
     calm = (series["statistic"] <= _CHANCE * series["limit"]).to_numpy(dtype=bool)
     first = int(np.flatnonzero(calm)[-1]) + 1 if calm.any() else 0
     return _day_before(series["time"].iloc[min(first, len(series) - 1)])
+
+
+def _stepped(case: _Case, series: pd.DataFrame, began: datetime) -> datetime:
+    """Return when the last days' value jumped, or when the trend began.
+
+    Evidence may have gathered for weeks when the machine changes at once. Days before
+    such a step, and those after it, have no cause in common.
+    """
+    last = series.tail(_RECENT + 1)
+    key = indicator_key(str(last["component"].iloc[0]), str(last["indicator"].iloc[0]))
+    scatter = case.model.tuning.get(key, {}).get("scatter", 0.02)
+    value = last["value"].to_numpy(dtype=float)
+    found, best = began, _STEP
+    for first in range(1, len(value)):
+        before, after = value[:first], value[first:]
+        chance = scatter * np.sqrt(1.0 / len(before) + 1.0 / len(after))
+        size = float(abs(np.median(after) - np.median(before)) / chance)
+        if size > best:
+            found, best = _day_before(last["time"].iloc[first]), size
+    return max(found, began)
 
 
 def _day_before(end: pd.Timestamp) -> datetime:

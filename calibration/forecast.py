@@ -180,15 +180,28 @@ def last_cleaning(
 
     A line that names no component means the whole unit.
     """
-    times = [
-        entry.time
+    return max(cleaning_times(log, unit, component, now), default=None)
+
+
+def cleaning_times(
+    log: Iterable[Maintenance], unit: str, component: str, now: datetime
+) -> tuple[datetime, ...]:
+    """Return when a component was cleaned by the log, from its last overhaul on.
+
+    An overhauled machine gets a new reference, which errs in its own way.
+    """
+    mine = [
+        entry
         for entry in log
         if entry.unit == unit
         and entry.action in (Action.CLEANED, Action.OVERHAULED)
         and entry.component in ("", component)
         and entry.time <= now
     ]
-    return max(times, default=None)
+    anew = [entry.time for entry in mine if entry.action is Action.OVERHAULED]
+    return tuple(
+        sorted({entry.time for entry in mine if not anew or entry.time >= max(anew)})
+    )
 
 
 def look_ahead(
@@ -198,6 +211,7 @@ def look_ahead(
     since: datetime | None,
     cleaning_cost: float,
     calendar: Calendar | None,
+    earlier: Iterable[datetime] | None = None,
 ) -> Forecast | Refusal:
     """Forecast when a fouling surface should be cleaned.
 
@@ -209,18 +223,21 @@ def look_ahead(
     now : datetime
         The clock of the data; later days are not looked at. UTC.
     since : datetime or None
-        The last cleaning; earlier days are left out. None takes all. UTC.
+        The last cleaning; what grew before it is gone. None takes all as one run. UTC.
     cleaning_cost : float
         Cost of one cleaning. [EUR]
     calendar : Calendar or None
         What a resistance costs by the day; None where energy has no known price.
+    earlier : iterable of datetime or None
+        The cleanings before the last one, as for :func:`calibration.growth.growth`.
 
     Returns
     -------
     Forecast or Refusal
         Refused as :func:`calibration.growth.growth` is.
     """
-    found = growth(daily[daily["time"] <= pd.Timestamp(now)], since=since)
+    known = daily[daily["time"] <= pd.Timestamp(now)]
+    found = growth(known, since=since, earlier=earlier)
     if isinstance(found, Refusal):
         return found
     age = float(found.days_at(pd.DatetimeIndex([now]))[0])

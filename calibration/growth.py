@@ -17,8 +17,9 @@ that is not known and is drawn.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
@@ -26,6 +27,7 @@ from enum import StrEnum
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.linalg import block_diag
 from scipy.special import logsumexp, ndtri
 
 from twin.finding import Refusal
@@ -36,12 +38,18 @@ LEAST_DAYS = 21.0
 LEAST_SIGNAL = 3.0
 LEVEL = 0.05
 """How far from clean a surface may be after its cleaning, one deviation. [1]"""
-SEASON = (0.011, 0.006, 0.004)
+SEASON = (0.0095, 0.0055, 0.0016)
 """How far model and instruments may err with the season: deviations of the waves of a
-year, of half and of a third of one. Simulated plants wander so, fouled or not. [1]"""
+year, of half and of a third of one. [1]"""
+SHARP = 2.0
+"""A day whose own interval is so many times as wide as usual was judged from the few
+windows of a weekend or a start, off its load; nothing is learnt from it. [1]"""
 _POINTS = 150
 _DRAWS = 400
 _MEMORY = np.array([0.0, 0.2, 0.4, 0.6, 0.75, 0.87, 0.95])
+# Of simulated machines without dirt those of a process hardly wander, the condensers
+# of a district 0.4 times as far as the evaporators. Which kind it is the days tell.
+_WANDER = np.array([0.1, 0.4, 1.0])
 _TAUS = np.geomspace(10.0, 2000.0, 14)
 _ONSETS = np.array([0.0, 0.15, 0.3, 0.45, 0.6])
 _DAY = 86_400.0
@@ -104,8 +112,7 @@ class Growth:
 
     def days_at(self, times: pd.DatetimeIndex) -> Array:
         """Return days since the cleaning at each time. [1]."""
-        since = pd.Timestamp(self.since)
-        return np.asarray((times - since).total_seconds(), dtype=float) / _DAY
+        return _since(times, self.since)
 
     def few(self, count: int) -> Growth:
         """Return the same with no more courses than that, taken evenly."""
@@ -136,6 +143,12 @@ class Growth:
         return course + (1.0 + course) * self._noise[:, None]
 
 
+def _since(times: pd.DatetimeIndex, begin: datetime) -> Array:
+    """Return days from a time on. [1]."""
+    since = pd.Timestamp(begin)
+    return np.asarray((times - since).total_seconds(), dtype=float) / _DAY
+
+
 def _shape(law: NDArray[np.int64], tau: Array, onset: Array, days: Array) -> Array:
     """Return each course's law at the given days, without its size."""
     ran = np.maximum(days[None, :] - onset[:, None], 0.0)
@@ -158,27 +171,44 @@ def _no_days(span: float, judged: int) -> Refusal:
     )
 
 
-def _days(daily: pd.DataFrame, since: datetime | None) -> pd.DataFrame:
-    """Return the resistances since the cleaning with their standard errors."""
+def _days(daily: pd.DataFrame) -> pd.DataFrame:
+    """Return the resistances with their standard errors, by time."""
     table = daily.sort_values("time", kind="stable")
     value = table["value"].to_numpy(dtype=float)
     width = np.log(table["high"].to_numpy(dtype=float) / table["low"].to_numpy(float))
     kept = np.isfinite(value) & (value > 0.0)
-    if since is not None:
-        kept &= (table["time"] > pd.Timestamp(since)).to_numpy()
-    error = np.where(np.isfinite(width) & (width > 0.0), width / 3.92, np.nan)
+    error = np.where(np.isfinite(width) & (width > 0.0), width, np.nan)
     usual = np.nanmedian(error[kept]) if np.isfinite(error[kept]).any() else 1.0
-    # A day counts as much as its interval lets it, within reason.
-    weight = np.clip(np.nan_to_num(error / usual, nan=1.0), 0.5, 5.0)
+    weight = np.nan_to_num(error / usual, nan=1.0)
+    kept &= weight <= SHARP
     with np.errstate(divide="ignore", invalid="ignore"):
         r = 1.0 / value - 1.0
     return pd.DataFrame(
         {
             "time": pd.DatetimeIndex(table["time"])[kept],
             "r": r[kept],
-            "error": (weight * (1.0 + r))[kept],
+            "error": (np.maximum(weight, 0.5) * (1.0 + r))[kept],
         }
     )
+
+
+def _runs(
+    daily: pd.DataFrame, since: datetime | None, earlier: Iterable[datetime] | None
+) -> tuple[pd.DataFrame, list[tuple[datetime, pd.DataFrame]]]:
+    """Return the days since the last cleaning, and the runs before it."""
+    table = _days(daily)
+    if since is None:
+        return table, []
+    now = table[table["time"] > pd.Timestamp(since)]
+    old = table[table["time"] <= pd.Timestamp(since)]
+    if earlier is None or not len(old):
+        return now, []
+    first = (old["time"].iloc[0] - pd.Timedelta(days=1)).to_pydatetime()
+    begins = sorted({first, *(one for one in earlier if first < one < since)})
+    return now, [
+        (begin, old[(old["time"] > begin) & (old["time"] <= end)])
+        for begin, end in itertools.pairwise([*begins, since])
+    ]
 
 
 def _without_outliers(days: Array, r: Array) -> NDArray[np.bool_]:
@@ -203,7 +233,76 @@ def _thinned(days: Array, r: Array, error: Array) -> tuple[Array, Array, Array]:
     return mean(days), mean(r), mean(error)
 
 
-def growth(daily: pd.DataFrame, *, since: datetime | None = None) -> Growth | Refusal:
+@dataclass(frozen=True, slots=True)
+class _Waves:
+    """What is known of the waves of a year before a run has begun.
+
+    A row for each of :data:`_WANDER`: how likely it is, mean and precision of the
+    level and the waves.
+    """
+
+    chance: Array
+    mean: Array
+    precision: Array
+
+
+def _waves(runs: Iterable[tuple[datetime, pd.DataFrame]]) -> _Waves:
+    """Learn from the runs between earlier cleanings how the readings wander.
+
+    Dirt is gone with a cleaning; what model and instruments err by in March is not.
+    Each run has a level and a growth of its own, even or ever slower, that are of
+    no interest here.
+    """
+    sds = np.array([[LEVEL, *np.repeat(one, 2)] for one in np.outer(_WANDER, SEASON)])
+    chance, mean = np.zeros(len(sds)), np.zeros_like(sds)
+    precision = sds[:, :, None] ** -2.0 * np.eye(sds.shape[1])
+    known = [(begin, table) for begin, table in runs if len(table) >= LEAST_DAYS]
+    if not known:
+        return _Waves(chance, mean, precision)
+    rows, own, read = [], [], []
+    for begin, table in known:
+        days = _since(pd.DatetimeIndex(table["time"]), begin)
+        r = table["r"].to_numpy(dtype=float)
+        good = _without_outliers(days, r)
+        days, r, error = (
+            part[good] for part in (days, r, table["error"].to_numpy(dtype=float))
+        )
+        rows.append(_steady(begin, days)[1:].T / error[:, None])
+        share = days / days[-1]
+        own.append(np.stack([np.ones_like(share), share, np.sqrt(share)], 1))
+        own[-1] /= error[:, None]
+        read.append(r / error)
+    x = np.hstack([np.vstack(rows), block_diag(*own)])
+    z = np.concatenate(read)
+    beta = np.linalg.lstsq(x, z, rcond=None)[0]
+    rest = z - x @ beta
+    free = max(len(z) - x.shape[1], 1)
+    memory = float(np.clip(rest[1:] @ rest[:-1] / max(rest @ rest, 1e-18), 0.0, 0.95))
+    # Days that err alike are worth fewer days.
+    variance = max(float(rest @ rest) / free, 1e-12) * (1.0 + memory) / (1.0 - memory)
+    gram, moment = x.T @ x / variance, x.T @ z / variance
+    waves = sds.shape[1] - 1
+    for place, deviations in enumerate(sds):
+        drawn = np.full(len(beta), 1e-4)
+        drawn[:waves] = deviations[1:] ** -2.0
+        drawn[waves::3] = LEVEL**-2.0
+        pulled = gram + np.diag(drawn)
+        inverse = np.linalg.inv(pulled)
+        middle = inverse @ moment
+        mean[place, 1:] = middle[:waves]
+        precision[place, 1:, 1:] = np.linalg.inv(inverse[:waves, :waves])
+        chance[place] += 0.5 * (
+            moment @ middle - np.linalg.slogdet(pulled)[1] + np.log(drawn).sum()
+        )
+    return _Waves(chance - logsumexp(chance), mean, precision)
+
+
+def growth(
+    daily: pd.DataFrame,
+    *,
+    since: datetime | None = None,
+    earlier: Iterable[datetime] | None = None,
+) -> Growth | Refusal:
     """Learn from the days since a cleaning how the surface fouls.
 
     Parameters
@@ -212,7 +311,10 @@ def growth(daily: pd.DataFrame, *, since: datetime | None = None) -> Growth | Re
         ``time`` (UTC), ``value``, ``low`` and ``high``: a surface's conductance
         over the reference's by the day, with its interval. [1]
     since : datetime or None
-        The last cleaning; earlier days are left out. None takes all. UTC.
+        The last cleaning; what grew before it is gone. None takes all as one run. UTC.
+    earlier : iterable of datetime or None
+        The cleanings before the last one: from the days between them the twin learns
+        how its readings wander with the season. None leaves those days out. UTC.
 
     Returns
     -------
@@ -220,14 +322,14 @@ def growth(daily: pd.DataFrame, *, since: datetime | None = None) -> Growth | Re
         Refused with fewer than 21 days, or while what has grown is less than
         three of its standard errors.
     """
-    table = _days(daily, since)
+    table, before = _runs(daily, since, earlier)
     times = pd.DatetimeIndex(table["time"])
     judged = len(times)
     span = (times[-1] - times[0]).total_seconds() / _DAY if judged > 1 else 0.0
     if span < LEAST_DAYS - 1.5 or judged < LEAST_DAYS / 3:
         return _no_days(span, judged)
     begin: datetime = since or (times[0] - pd.Timedelta(days=1)).to_pydatetime()
-    every = np.asarray((times - pd.Timestamp(begin)).total_seconds(), float) / _DAY
+    every = _since(times, begin)
     r = table["r"].to_numpy(dtype=float)
     good = _without_outliers(every, r)
     t, y, error = _thinned(
@@ -253,7 +355,7 @@ def growth(daily: pd.DataFrame, *, since: datetime | None = None) -> Growth | Re
     )
     law = law.astype(np.int64)
     basis = _shape(law, tau, start, t) / _shape(law, tau, start, np.array([now]))
-    fits = _fits(t, y, error, basis, _steady(begin, t))
+    fits = _fits(t, y, error, basis, _steady(begin, t), _waves(before))
     count = len(t)
     # Level, size, variance and memory; a time constant; an onset.
     spent = 4.0 + (law == 2) + (start > 0.0)
@@ -329,19 +431,26 @@ class _Fits:
     evidence: Array
 
 
-def _fits(t: Array, y: Array, error: Array, basis: Array, steady: Array) -> _Fits:
+def _fits(
+    t: Array, y: Array, error: Array, basis: Array, steady: Array, waves: _Waves
+) -> _Fits:
     """Fit size, level and season of each shape under each memory of the errors.
 
-    All but the size are drawn towards nothing: a cleaned surface is about clean.
+    The level is drawn towards nothing, for a cleaned surface is about clean, and the
+    season towards what is known of it.
     """
     count = len(t)
     gaps = np.diff(t)
     step = float(np.median(gaps))
     columns = [basis, *(np.broadcast_to(one, basis.shape) for one in steady)]
     x = np.stack(columns, axis=-1) / error[None, :, None]
+    # Rows: what the readings are beyond the season that each kind expects.
+    z = (y - waves.mean @ steady) / error
     # A grain of salt keeps shapes solvable that have barely begun.
-    drawn = np.array([1e-4, *(1.0 / sd**2 for sd in (LEVEL, *np.repeat(SEASON, 2)))])
-    z = y / error
+    pull = np.zeros((len(z), 1, x.shape[-1], x.shape[-1]))
+    pull[:, 0, 0, 0] = 1e-4
+    pull[:, 0, 1:, 1:] = waves.precision
+    held = (waves.chance + 0.5 * np.linalg.slogdet(waves.precision)[1])[:, None]
     betas, roots, sigmas, deviances, evidences = [], [], [], [], []
     for memory in _MEMORY:
         keeps = memory ** (gaps / step) if memory > 0.0 else np.zeros_like(gaps)
@@ -349,30 +458,35 @@ def _fits(t: Array, y: Array, error: Array, basis: Array, steady: Array) -> _Fit
         wx = np.concatenate(
             [x[:, :1], (x[:, 1:] - keeps[:, None] * x[:, :-1]) / shrink[:, None]], 1
         )
-        wz = np.concatenate([z[:1], (z[1:] - keeps * z[:-1]) / shrink])
+        wz = np.concatenate([z[:, :1], (z[:, 1:] - keeps * z[:, :-1]) / shrink], axis=1)
         jacobian = -float(np.log(shrink).sum())
-        gram = np.einsum("kni,knj->kij", wx, wx)
-        moment = np.einsum("kni,n->ki", wx, wz)
-        whole = float(wz @ wz)
-        # Twice: what the level is drawn by depends on how much the days scatter.
-        variance = np.full(len(basis), _USUAL**2)
+        turned = wx.swapaxes(1, 2)
+        gram = turned @ wx
+        moment = np.moveaxis(turned @ wz.T, -1, 0)
+        whole = (wz**2).sum(axis=1)[:, None]
+        # Thrice: what the level is drawn by depends on how much the days scatter.
+        variance = np.full((len(z), len(basis)), _USUAL**2)
         for _ in range(3):
-            pulled = gram + variance[:, None, None] * np.diag(drawn)
+            pulled = gram + variance[..., None, None] * pull
             inverse = np.linalg.inv(pulled)
-            beta = np.einsum("kij,kj->ki", inverse, moment)
-            rest = np.maximum(whole - np.einsum("ki,ki->k", beta, moment), 1e-18)
+            beta = (inverse @ moment[..., None])[..., 0]
+            rest = np.maximum(whole - (beta * moment).sum(axis=-1), 1e-18)
             variance = rest / max(count - 2, 1)
+        beta[:, :, 1:] += waves.mean[:, None]
         betas.append(beta)
-        roots.append(np.linalg.cholesky(inverse * variance[:, None, None]))
+        roots.append(np.linalg.cholesky(inverse * variance[..., None, None]))
         sigmas.append(np.sqrt(variance))
         deviances.append(count * np.log(rest / count) - 2.0 * jacobian)
+        # Of the waves' deviations too: wide ones that nothing shows are unlikely.
         evidences.append(
             jacobian
-            - 0.5 * np.log(np.linalg.det(pulled))
+            + held
+            + 0.5 * len(steady) * np.log(variance)
+            - 0.5 * np.linalg.slogdet(pulled)[1]
             - 0.5 * (count - 2) * np.log(rest)
         )
     parts = (betas, roots, sigmas, deviances, evidences)
-    return _Fits(*(np.array(part) for part in parts))
+    return _Fits(*(np.concatenate(part) for part in parts))
 
 
 def _weights(

@@ -17,7 +17,7 @@ import pandas as pd
 
 from calibration.cleaning import Cleaning, Verdict
 from calibration.findings import Prices, extra_energy
-from calibration.forecast import Calendar, Forecast, last_cleaning, look_ahead
+from calibration.forecast import Calendar, Forecast, cleaning_times, look_ahead
 from calibration.model import Model
 from twin.finding import Finding, FindingKind, Refusal
 from twin.plant import Exchanger, Machine, Maintenance
@@ -129,13 +129,15 @@ def outlooks(
     found: dict[str, Forecast | Refusal] = {}
     for component, daily in rows.groupby("component"):
         name = str(component)
+        cleaned = cleaning_times(log, model.unit, name, now)
         energy = None
         if len(week):
             energy = extra_energy(name, _INDICATOR, _DIRTY, model, week)
         found[name] = look_ahead(
             daily,
             now=now,
-            since=last_cleaning(log, model.unit, name, now),
+            since=cleaned[-1] if cleaned else None,
+            earlier=cleaned[:-1],
             cleaning_cost=device.cleaning_cost_eur,
             calendar=calendar(
                 hours,

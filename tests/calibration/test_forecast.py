@@ -15,6 +15,7 @@ from calibration.forecast import (
     AHEAD,
     Calendar,
     Forecast,
+    cleaning_times,
     last_cleaning,
     look_ahead,
 )
@@ -251,3 +252,30 @@ def test_the_log_says_what_was_cleaned_when():
         START + timedelta(days=9)
     )
     assert last_cleaning(log, "hp3", "condenser", START + timedelta(days=50)) is None
+
+
+def test_what_was_before_an_overhaul_was_of_another_machine():
+    """Its cleanings do not count, for it gets a new reference."""
+    log = tuple(
+        Maintenance(
+            time=START + timedelta(days=day),
+            unit="hp1",
+            action=action,
+            component=component,
+        )
+        for day, action, component in (
+            (5, Action.CLEANED, "condenser"),
+            (20, Action.OVERHAULED, ""),
+            (60, Action.CLEANED, "condenser"),
+            (70, Action.CLEANED, "evaporator"),
+        )
+    )
+
+    def days_of(component: str, now: int) -> list[int]:
+        times = cleaning_times(log, "hp1", component, START + timedelta(days=now))
+        return [(time - START).days for time in times]
+
+    assert days_of("condenser", 10) == [5]
+    assert days_of("condenser", 99) == [20, 60]
+    assert days_of("evaporator", 65) == [20]
+    assert days_of("evaporator", 3) == []

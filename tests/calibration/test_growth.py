@@ -105,6 +105,96 @@ def test_what_a_cleaning_left_is_a_level_and_not_growth():
     assert found.grown(np.array([120.0])).mean() == pytest.approx(0.2, abs=0.03)
 
 
+RUNS = (200, 190, 60)
+
+
+def seasonal(seed: int) -> tuple[pd.DataFrame, list[datetime], np.ndarray]:
+    """Return days of three runs that wander with the year, the cleanings, the waves."""
+    day = np.arange(1.0, sum(RUNS) + 91.0)
+    turn = 2.0 * np.pi * day / 365.25
+    waves = 0.015 * np.sin(turn + seed) + 0.006 * np.cos(2.0 * turn)
+    age = np.concatenate([np.arange(1.0, length + 1.0) for length in RUNS])
+    table = days(0.001 * age + waves[: len(age)], seed=seed)
+    begins = [START + timedelta(days=sum(RUNS[:n])) for n in range(len(RUNS))]
+    return table, begins, waves
+
+
+def test_a_season_that_earlier_runs_showed_is_not_taken_for_dirt():
+    """Dirt goes with the cleaning; what the instruments err by in March comes back."""
+    age = RUNS[-1] + 90
+
+    def told(known: bool) -> tuple[float, float]:
+        errors, widths = [], []
+        for seed in range(6):
+            table, (*earlier, since), waves = seasonal(seed)
+            found = growth(table, since=since, earlier=earlier if known else None)
+            if isinstance(found, Refusal):
+                assert not known
+                continue
+            readings = found.readings(np.array([float(age)]))
+            low, middle, high = np.quantile(readings, [0.1, 0.5, 0.9])
+            errors.append(middle - 0.001 * age - waves[-1])
+            widths.append(high - low)
+        return float(np.std(errors)), float(np.mean(widths))
+
+    (off, width), (off_alone, width_alone) = told(True), told(False)
+    assert off < 0.7 * off_alone
+    assert width < 0.8 * width_alone
+
+
+def test_a_season_that_earlier_runs_did_not_show_is_not_expected():
+    """Two years of readings that did not wander make the forecast sharper."""
+    table, (*earlier, since), waves = seasonal(0)
+    even = 1.0 / (1.0 / table["value"] - waves[: len(table)])
+    table = table.assign(value=even, low=even * 0.95, high=even * 1.05)
+    at = np.array([RUNS[-1] + 90.0])
+
+    def width(known: list[datetime] | None) -> float:
+        found = growth(table, since=since, earlier=known)
+        assert isinstance(found, Growth)
+        low, high = np.quantile(found.readings(at), [0.1, 0.9])
+        return float(high - low)
+
+    assert width(earlier) < 0.8 * width(None)
+
+
+def test_days_judged_from_few_windows_teach_nothing():
+    """A Sunday at a quarter of the load reads clean, and its own interval says so."""
+    table = days(TRUTHS[Law.LINEAR][:90])
+    sunday = table.index % 7 == 6
+    odd = table.copy()
+    odd.loc[sunday, "value"] **= 0.5
+    usual = odd.assign(low=odd["value"] * 0.95, high=odd["value"] * 1.05)
+    odd.loc[sunday, "low"] *= 0.8
+    odd.loc[sunday, "high"] *= 1.2
+    at = np.array([120.0])
+
+    assert (learnt(odd).readings(at) == learnt(table[~sunday]).readings(at)).all()
+    low, low_usual = (np.quantile(learnt(t).readings(at), 0.05) for t in (odd, usual))
+    assert low_usual < low - 0.01
+
+
+def test_an_interval_holds_as_often_as_it_says():
+    """Eighty of a hundred; readings that err four times as far are not covered."""
+    held = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        age = int(rng.integers(40, 200))
+        law = TRUTHS[list(Law)[seed % 3]] * rng.uniform(0.3, 1.5)
+        far = age + int(rng.integers(20, 91))
+        found = growth(days(law[:age], seed=seed), since=START)
+        if isinstance(found, Growth):
+            low, high = np.quantile(found.readings(np.array([far])), [0.1, 0.9])
+            error = rng.normal(0.0, 0.005) * np.array([1.0, 4.0])
+            read = (1.0 + law[far - 1]) * np.exp(error) - 1.0
+            held.append((low <= read) & (read <= high))
+    covered, covered_off = np.mean(held, axis=0)
+
+    assert len(held) > 50
+    assert 0.7 <= covered <= 0.9
+    assert covered_off < 0.65
+
+
 def test_growth_may_begin_late():
     """Sixty clean days, then dirt: ahead counts from where it began."""
     late = np.maximum(AGE[:120] - 60.0, 0.0) * 0.003

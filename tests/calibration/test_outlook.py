@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import cache
 
 import numpy as np
@@ -13,7 +13,7 @@ from simulated import REFERENCE_DAYS, judged, reference
 
 from calibration.cleaning import Verdict, cleanings
 from calibration.findings import Prices, extra_energy, findings
-from calibration.forecast import Forecast
+from calibration.forecast import Forecast, look_ahead
 from calibration.health import daily
 from calibration.outlook import PRICE, calendar, dated, outlooks
 from twin.finding import Finding, FindingKind, Refusal
@@ -152,6 +152,56 @@ def test_a_growing_fouling_gets_its_date_and_the_clean_side_none():
     assert one.clean_by == ahead["condenser"].clean_by
     assert one.clean_by.strftime("%Y-%m-%d") in one.sentence
     assert isinstance(one.evidence["forecast"], dict)
+
+
+def test_what_the_runs_before_showed_goes_into_the_outlook():
+    """The cleanings of the log cut the trend into runs; each teaches the season."""
+    told, found, _, _ = fouled()
+    now = found.index[-1].to_pydatetime()
+    day = np.arange(400.0)
+    age = np.where(day < 330.0, day % 165.0, day - 330.0)
+    wander = 0.02 * np.sin(2.0 * np.pi * day / 365.25)
+    value = 1.0 / (1.0 + 0.001 * age + wander)
+    value *= np.exp(np.random.default_rng(0).normal(0.0, 0.005, len(day)))
+    ends = pd.date_range(end=now, periods=len(day), freq="D")
+    history = pd.DataFrame(
+        {
+            "time": ends,
+            "unit": "hp1",
+            "component": "condenser",
+            "indicator": "conductance_ratio",
+            "value": value,
+            "low": value * 0.95,
+            "high": value * 1.05,
+        }
+    )
+    earlier, since = (ends[place].to_pydatetime() for place in (165, 330))
+    log = tuple(
+        Maintenance(time=time, unit="hp1", action=Action.CLEANED, component="condenser")
+        for time in (earlier, since)
+    )
+    ahead = outlooks(
+        history,
+        reference().model,
+        told,
+        found,
+        now=now,
+        hours=hourly(told, found),
+        prices=PRICES,
+        log=log,
+    )["condenser"]
+
+    def read(known: tuple[datetime, ...] | None) -> list[float]:
+        one = look_ahead(
+            history, now=now, since=since, cleaning_cost=1.0, calendar=None,
+            earlier=known,
+        )  # fmt: skip
+        assert isinstance(one, Forecast)
+        return [waits.high for waits in one.waiting]
+
+    assert isinstance(ahead, Forecast)
+    assert [waits.high for waits in ahead.waiting] == read((earlier,))
+    assert read((earlier,)) != read(None)
 
 
 def test_a_fouling_that_stands_after_a_click_says_so():

@@ -4,10 +4,11 @@
 [--workers W] [--resume FILE]``
 
 *Surfaces*: daily conductances of surfaces whose dirt follows one of the three laws
-by turns, with errors as large and as alike from day to day as those that the twin's
-own daily values have (:data:`ERRORS`), in a district's seasons and in a process's
-weeks. Each is followed for three years from its first day: every four weeks the twin
-looks ahead from what it has seen by then, and the surface is cleaned on its date.
+by turns, with errors as large, as alike from day to day and as seasonal as those that
+the twin's own daily values have (:data:`ERRORS`), in a district's seasons and in a
+process's weeks. Each is followed for three years from its first day: every 29 days
+the twin looks ahead from what it has seen by then, and the surface is cleaned on its
+date.
 The clairvoyant knows the law, its constants and every day's load and price to
 come, and has the cheapest of all plans, found by dynamic programming. ``excess``
 is what following the twin costs beyond that, both carried on to the end of seven
@@ -20,8 +21,10 @@ costs is the simulator's own electricity. Each is followed to its first cleaning
 What is held against the intervals is what the twin itself reads 30, 60 and 90 days
 later.
 
-``covered`` is the share of 80 % intervals that hold the value read then; ``true``
-the share that hold the true resistance, of which the errors of a day are no part.
+``covered`` is the share of 80 % intervals that hold the value read then, on days that
+could be judged about as well as usual; ``every_day`` is the same of all that could be
+judged at all, and ``true`` is the share that hold the true resistance, of which the
+errors of a day are no part.
 Intervals of the figures are 95 %, by bootstrap over the seeds.
 """
 
@@ -44,7 +47,7 @@ from simulated import machine
 from calibration.findings import Prices
 from calibration.fit import fit_reference
 from calibration.forecast import AHEAD, Calendar, Forecast, look_ahead
-from calibration.growth import Law
+from calibration.growth import SHARP, Law
 from calibration.health import commission, daily
 from calibration.model import Model
 from calibration.outlook import outlooks
@@ -59,17 +62,19 @@ Array = NDArray[np.float64]
 START = datetime(2026, 1, 1, tzinfo=UTC)
 REFERENCE = timedelta(days=28)
 FOLLOWED, KNOWN = 3 * 365, 7 * 365
-EVERY = 28
+EVERY = 29
+"""Not whole weeks, so that the days ahead fall on every weekday by turns. [d]"""
 LEAST, MOST = 0.75, 0.85
 WITHIN = 0.05
 ERRORS = {
-    # Of the logarithm of a day's conductance: alone, alike (0.8 from one day to
-    # the next), and with the season. Measured over simulated years of both uses.
-    "district": (0.005, 0.006, 0.010),
-    "process": (0.010, 0.003, 0.002),
+    # Of the logarithm of a day's conductance: deviation and memory from one day to
+    # the next, and amplitudes of the waves of a year, of half and of a third of one.
+    ("district", "condenser"): (0.0069, 0.3, (0.0037, 0.0045, 0.0016)),
+    ("district", "evaporator"): (0.0064, 0.5, (0.0134, 0.0059, 0.0011)),
+    ("process", "condenser"): (0.0051, 0.0, (0.0004, 0.0006, 0.0006)),
+    ("process", "evaporator"): (0.0034, 0.0, (0.0006, 0.0003, 0.0005)),
 }
-"""Standard deviations of the errors of a day's conductance. [1]"""
-ALIKE = 0.8
+"""Errors of a day's conductance: of machines without dirt, simulated for a year. [1]"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -83,6 +88,7 @@ class Surface:
 
     law: Law
     use: str
+    kind: str
     price: Array
     grown: Array
     seen: NDArray[np.bool_]
@@ -93,18 +99,20 @@ class Surface:
     def readings(self, cleaned: int) -> tuple[Array, Array]:
         """Return true resistance and daily conductance from a cleaning on. [1]."""
         days = KNOWN - cleaned
-        alone, alike, _ = ERRORS[self.use]
-        chance = self.rng.standard_normal((2, days))
-        slow = np.empty(days)
-        last = chance[0, 0]
-        for day in range(days):
-            last = ALIKE * last + math.sqrt(1.0 - ALIKE**2) * chance[0, day]
-            slow[day] = last
-        error = alone * chance[1] + alike * slow + self.season[cleaned:]
+        deviation, memory, _ = ERRORS[self.use, self.kind]
+        error = deviation * _alike(memory, days, self.rng) + self.season[cleaned:]
         # No two cleanings leave the same.
         r = self.grown[1 : days + 1] + self.rng.normal(0.0, 0.015)
         value = np.exp(error) / (1.0 + r)
         return r, np.where(self.seen[cleaned:], value, np.nan)
+
+
+def _alike(memory: float, days: int, rng: np.random.Generator) -> Array:
+    """Return chance of deviation one that is alike from day to day. [1]."""
+    made = rng.standard_normal(days)
+    for day in range(1, days):
+        made[day] = memory * made[day - 1] + math.sqrt(1.0 - memory**2) * made[day]
+    return made
 
 
 def _law(law: Law, age: Array, whole: float, rng: np.random.Generator) -> Array:
@@ -122,13 +130,10 @@ def surface(seed: int) -> Surface:
     rng = np.random.default_rng(seed)
     law = list(Law)[seed % 3]
     use = ("district", "process")[seed // 3 % 2]
+    kind = ("condenser", "evaporator")[seed // 6 % 2]
     day = np.arange(KNOWN)
     winter = np.cos(2.0 * np.pi * (day - 15) / 365.0)
-    weather = np.empty(KNOWN)
-    last = 0.0
-    for place, chance in enumerate(rng.standard_normal(KNOWN)):
-        last = 0.85 * last + math.sqrt(1.0 - 0.85**2) * chance
-        weather[place] = last
+    weather = _alike(0.85, KNOWN, rng)
     if use == "district":
         load = np.clip(0.5 + 0.5 * winter + 0.12 * weather, 0.0, 1.1)
         load[load < 0.12] = 0.0
@@ -142,10 +147,13 @@ def surface(seed: int) -> Surface:
     grown = then * _law(law, np.arange(KNOWN + 1, dtype=float), best, rng)
     # The cost of a cleaning that would be right at that age, at an even price.
     whole = then * best - float(np.trapezoid(grown[: round(best) + 1]))
-    amplitude = ERRORS[use][2] * rng.normal()
+    season = np.zeros(KNOWN)
+    for number, amplitude in enumerate(ERRORS[use, kind][2], start=1):
+        turn = 2.0 * np.pi * (number * day / 365.25 + rng.uniform())
+        season += amplitude * np.cos(turn)
     return Surface(
-        law=law, use=use, price=price, grown=grown, seen=load > 0.0,
-        season=amplitude * winter, cleaning=whole * float(price.mean()), rng=rng,
+        law=law, use=use, kind=kind, price=price, grown=grown, seen=load > 0.0,
+        season=season, cleaning=whole * float(price.mean()), rng=rng,
     )  # fmt: skip
 
 
@@ -217,8 +225,10 @@ def _table(value: Array, first: int) -> pd.DataFrame:
     )
 
 
-def _held(ahead: Forecast, value: Array, truth: Array, age: int) -> list[Any]:
-    """Return how far each interval held: days, the reading, the truth."""
+def _held(
+    ahead: Forecast, value: Array, truth: Array, usual: NDArray[np.bool_], age: int
+) -> list[Any]:
+    """Return how each interval held: days, the reading, the truth, a usual day."""
     told = []
     for one in ahead.waiting:
         place = age + one.days - 1
@@ -229,7 +239,7 @@ def _held(ahead: Forecast, value: Array, truth: Array, age: int) -> list[Any]:
             read = 1.0 / value[there] - 1.0
             told.append(
                 [one.days, bool(one.low <= read <= one.high),
-                 bool(one.low <= truth[there] <= one.high)]
+                 bool(one.low <= truth[there] <= one.high), bool(usual[there])]
             )  # fmt: skip
     return told
 
@@ -241,23 +251,27 @@ def followed(one: Surface) -> tuple[list[int], list[Any]]:
     held: list[Any] = []
     cleaned = 0
     truth, value = one.readings(cleaned)
+    usual = np.ones(KNOWN, dtype=bool)
+    before: list[pd.DataFrame] = []
     day = EVERY
     while day < FOLLOWED:
         now = START + timedelta(days=day)
         seen = value[: day - cleaned]
         ahead = look_ahead(
-            _table(seen, cleaned),
+            pd.concat([*before, _table(seen, cleaned)], ignore_index=True),
             now=now,
             since=START + timedelta(days=cleaned),
+            earlier=[START + timedelta(days=last) for last in (0, *cleanings[:-1])],
             cleaning_cost=one.cleaning,
             calendar=Calendar(calendar.iloc[:day]),
         )
         due = FOLLOWED
         if isinstance(ahead, Forecast):
-            held += _held(ahead, value, truth, day - cleaned)
+            held += _held(ahead, value, truth, usual, day - cleaned)
             if ahead.clean_by is not None:
                 due = max(day, math.ceil((ahead.clean_by - START) / timedelta(days=1)))
         if due < min(day + EVERY, FOLLOWED):
+            before.append(_table(value[: due - cleaned], cleaned))
             cleaned = due
             cleanings.append(due)
             truth, value = one.readings(cleaned)
@@ -297,7 +311,8 @@ EUR_J = 0.20 / 3.6e6
 
 def _faults(grown: Array, begin: datetime) -> tuple[Fault, ...]:
     """Return faults whose sum is a resistance that grows by a law."""
-    days = np.arange(0, 366, 15)
+    # Closer at the beginning, where the root of time is steep.
+    days = np.concatenate([[0, 1, 3, 6, 10], np.arange(15, 366, 15)])
     lost = 1.0 - 1.0 / (1.0 + grown[days])
     return tuple(
         Fault(
@@ -372,7 +387,7 @@ def chain(seed: int) -> Chain:
     best = int(rng.uniform(110, 220))
     whole = grown[best] * best - float(np.trapezoid(grown[: best + 1]))
     one = Surface(
-        law=law, use=use.value, price=price, grown=grown,
+        law=law, use=use.value, kind="condenser", price=price, grown=grown,
         seen=np.ones(KNOWN, dtype=bool), season=np.zeros(KNOWN),
         cleaning=whole * float(price.mean()), rng=rng,
     )  # fmt: skip
@@ -396,11 +411,10 @@ def plants(seed: int) -> dict[str, Any]:
     made = chain(seed)
     one, begin, mine, found = made.one, made.begin, made.history, made.found
     him = clairvoyant(one)
-    value = (
-        mine.set_index("time")["value"]
-        .reindex(_ends(0, 365, begin))
-        .to_numpy(dtype=float)
-    )
+    days = mine.set_index("time").reindex(_ends(0, 365, begin))
+    value = days["value"].to_numpy(dtype=float)
+    width = np.log(days["high"] / days["low"])
+    usual = (width <= SHARP * width.median()).to_numpy()
     hours = hourly(made.told, found, step=timedelta(hours=1))
     prices = Prices(electricity_eur_j=EUR_J)
     cleaned = Maintenance(
@@ -416,7 +430,7 @@ def plants(seed: int) -> dict[str, Any]:
         )["condenser"]  # fmt: skip
         if isinstance(ahead, Refusal):
             continue
-        held += _held(ahead, value, one.grown[1:], day)
+        held += _held(ahead, value, one.grown[1:], usual, day)
         if ahead.clean_by is not None:
             due = math.ceil((ahead.clean_by - begin) / timedelta(days=1))
             if due < day + EVERY and chosen == WATCHED:
@@ -458,8 +472,13 @@ def _excess(rows: Sequence[Any]) -> float:
     return float(sum(row["lost"] for row in rows) / sum(row["cost"] for row in rows))
 
 
-def _covered(rows: Sequence[Any], days: int, what: int) -> float:
-    held = [one[what] for row in rows for one in row["held"] if one[0] == days]
+def _covered(rows: Sequence[Any], days: int, what: int, every: bool = False) -> float:
+    held = [
+        one[what]
+        for row in rows
+        for one in row["held"]
+        if one[0] == days and (every or one[3])
+    ]
     return float(np.mean(held)) if held else math.nan
 
 
@@ -481,6 +500,9 @@ def figures(rows: Sequence[Any]) -> dict[str, Any]:
         )
     for days in AHEAD:
         told[f"covered_{days}"] = _bounds(rows, partial(_covered, days=days, what=1))
+        told[f"covered_{days}_every_day"] = _bounds(
+            rows, partial(_covered, days=days, what=1, every=True)
+        )
         told[f"true_{days}"] = _bounds(rows, partial(_covered, days=days, what=2))
     return told
 

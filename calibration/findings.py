@@ -438,7 +438,7 @@ def _stepped(case: _Case, series: pd.DataFrame, began: datetime) -> datetime:
     for first in range(1, len(value)):
         before, after = value[:first], value[first:]
         chance = scatter * np.sqrt(1.0 / len(before) + 1.0 / len(after))
-        size = float(abs(np.median(after) - np.median(before)) / chance)
+        size = float(abs(after.mean() - before.mean()) / chance)
         if size > best:
             found, best = _day_before(last["time"].iloc[first]), size
     return max(found, began)

@@ -9,7 +9,7 @@ said to be estimated, or missing.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import pairwise
@@ -29,8 +29,35 @@ class Step(StrEnum):
 
     COUNTED = "counted"
     ROLLED_OVER = "rolled_over"
+    EXCHANGED = "exchanged"
     REPLACED = "replaced"
     IMPLAUSIBLE = "implausible"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """A meter's exchange as the fitter wrote it down; ``time`` is aware.
+
+    ``last`` is what the old meter showed when it went, ``first`` what the new one
+    showed when it came. [unit]
+    """
+
+    time: datetime
+    last: float
+    first: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what nobody can have written down."""
+        if self.time.tzinfo is None:
+            raise ValueError(
+                f"meter: the exchange of {self.time} has no zone; give an aware time"
+            )
+        if not (self.last >= 0.0 and self.first >= 0.0):
+            raise ValueError(
+                f"meter: the exchange of {self.time:%Y-%m-%d} says"
+                f" last = {self.last!r}, first = {self.first!r};"
+                " a counter shows nought or more"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +74,14 @@ class Meter:
     patience
         Readings further apart than this leave open when it was used: what went
         through between them is spread evenly, and is estimated.
+    exchanges
+        Those that somebody wrote down: nothing is lost of them. [unit]
     """
 
     most_per_s: float
     span: float | None = None
     patience: timedelta = timedelta(hours=2)
+    exchanges: tuple[Exchange, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what no meter is."""
@@ -96,6 +126,36 @@ class Register:
 
     steps: pd.DataFrame
     dropped: pd.DatetimeIndex
+
+    def bridged(self, longest: timedelta = timedelta(hours=24)) -> Register:
+        """Return a register in which short gaps are filled, and said to be estimated.
+
+        What nobody counted is taken to have gone through as fast as in the steps
+        on either side, by their mean; of a gap at an end, as in the one there is.
+
+        Parameters
+        ----------
+        longest : timedelta
+            A longer gap stays one.
+
+        Returns
+        -------
+        Register
+            The same steps; a filled one keeps its word of what happened.
+        """
+        width = np.asarray(
+            (self.steps["end"] - self.steps["start"]).dt.total_seconds(), dtype=float
+        )
+        amount = self.steps["amount"].to_numpy(dtype=float).copy()
+        rate = pd.Series(amount / width)
+        around = pd.concat([rate.ffill(), rate.bfill()], axis=1).mean(axis=1)
+        lost = np.isnan(amount) & (width <= longest.total_seconds())
+        lost &= around.notna().to_numpy()
+        amount[lost] = (around.to_numpy() * width)[lost]
+        steps = self.steps.assign(
+            amount=amount, estimated=self.steps["estimated"].to_numpy(dtype=bool) | lost
+        )
+        return replace(self, steps=steps)
 
     def between(self, start: datetime, stop: datetime) -> Amount:
         """Return what went through from ``start`` to ``stop``.
@@ -147,7 +207,9 @@ def register(readings: pd.Series[float], meter: Meter) -> Register:
     A reading that its neighbours belie, both of whom agree without it, is
     dropped: a spike, or a counter that ran backwards and came back. A counter that
     stays lower has rolled over where the remainder to its span and what it shows
-    now could both have gone through; otherwise it was replaced.
+    now could both have gone through; otherwise it was replaced. An exchange that
+    was written down is joined by what it says. A counter that skipped shows more
+    than could have gone through: what did is not known.
 
     Parameters
     ----------
@@ -211,6 +273,23 @@ def _judged(
     # A digit of rounding is no throughput: the last one is not known here.
     most = meter.most_per_s * (times[after] - times[before]) * (1.0 + 1e-9)
     went = float(shown[after] - shown[before])
+    changes = [
+        one
+        for one in meter.exchanges
+        if times[before] < one.time.timestamp() <= times[after]
+    ]
+    if changes:
+        # The old meter's end, whatever stood between, the new meter's beginning.
+        read = [float(shown[before])]
+        for one in sorted(changes, key=lambda each: each.time):
+            read += [one.last, one.first]
+        read.append(float(shown[after]))
+        parts = [
+            late - early for early, late in zip(read[::2], read[1::2], strict=True)
+        ]
+        if min(parts) >= 0.0 and sum(parts) <= most:
+            return sum(parts), Step.EXCHANGED
+        return float("nan"), Step.IMPLAUSIBLE
     if 0.0 <= went <= most:
         return went, Step.COUNTED
     if went < 0.0 and meter.span is not None and went + meter.span <= most:

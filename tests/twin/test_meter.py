@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twin.meter import Meter, Step, register
+from twin.meter import Exchange, Meter, Step, register
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 FILE = SHARED / "danish_heat_meter_hourly.csv"
@@ -72,6 +72,66 @@ def test_a_replaced_meter_loses_the_gap_and_no_more(used, data):
     assert whole.value == pytest.approx(sum(used) - used[at], abs=1e-6)
     assert whole.coverage == pytest.approx(1.0 - 1.0 / len(used))
     assert not whole.measured
+
+
+@settings(max_examples=60, deadline=None)
+@given(uses, st.data())
+def test_an_exchange_that_was_written_down_loses_nothing(used, data):
+    """Old meter's end, new meter's beginning: the total is what went through."""
+    at = data.draw(st.integers(1, len(used) - 1))
+    share = data.draw(st.floats(0.01, 1.0))
+    begun = data.draw(st.floats(0.0, 3.0))
+    total = 5000.0 + np.cumsum([0.0, *used])
+    last = total[at] + share * used[at]
+    changed = np.where(np.arange(len(total)) > at, total - last + begun, total)
+    readings = read(changed)
+    step = readings.index[at + 1] - readings.index[at]
+    when = (readings.index[at] + share * step).to_pydatetime()
+    told = Meter(
+        most_per_s=HOURLY.most_per_s,
+        exchanges=(Exchange(time=when, last=last, first=begun),),
+    )
+
+    assert register(readings, told).steps["what"].tolist().count(Step.EXCHANGED) == 1
+    assert over(readings, told).value == pytest.approx(sum(used), abs=1e-6)
+    assert over(readings, told).measured
+
+
+def test_an_exchange_that_cannot_be_is_not_believed():
+    """The old meter cannot have gone with less than it had shown."""
+    readings = read([500.0, 510.0, 5.0])
+    when = readings.index[1] + pd.Timedelta("30min")
+    lie = Exchange(time=when.to_pydatetime(), last=400.0)
+    meter = Meter(most_per_s=HOURLY.most_per_s, exchanges=(lie,))
+
+    assert register(readings, meter).steps["what"].tolist()[-1] == Step.IMPLAUSIBLE
+    assert over(readings, meter).value == pytest.approx(10.0)
+    with pytest.raises(ValueError, match="no zone"):
+        Exchange(time=datetime(2026, 1, 1), last=1.0)  # noqa: DTZ001
+    with pytest.raises(ValueError, match="nought or more"):
+        Exchange(time=when.to_pydatetime(), last=-1.0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.floats(1.0, 99.0), st.integers(3, 20), st.data())
+def test_a_gap_of_even_use_is_bridged_exactly(rate, hours, data):
+    """Replaced or skipped: the hour is as its neighbours were, and is estimated."""
+    at = data.draw(st.integers(1, hours - 2))
+    total = 5000.0 + rate * np.arange(hours + 1.0)
+    off = data.draw(st.sampled_from([-total[at + 1], 700.0]))
+    changed = np.where(np.arange(hours + 1) > at, total + off, total)
+    found = register(read(changed), HOURLY)
+    ends = read(changed).index[[0, -1]]
+    whole = found.bridged().between(*ends)
+
+    assert np.isnan(found.steps["amount"]).sum() == 1
+    assert found.between(*ends).value == pytest.approx(rate * (hours - 1))
+    assert whole.value == pytest.approx(rate * hours)
+    assert whole.coverage == pytest.approx(1.0)
+    assert not whole.measured
+    # A gap that is longer than somebody will answer for stays one.
+    short = found.bridged(timedelta(minutes=30))
+    assert short.between(*ends).value == pytest.approx(rate * (hours - 1))
 
 
 def test_without_a_span_a_fall_is_a_replacement():
@@ -163,3 +223,8 @@ def test_a_real_meter_closes_and_its_replacement_is_bridged():
         pd.Series(shown, index=told.index), Meter(most_per_s=50.0 / 3600)
     )
     assert changed.between(first, last).value == pytest.approx(heat.value - lost)
+    # An hour of three years is 1/26256 of them; a neighbour's rate is as good.
+    whole = changed.bridged().between(first, last)
+    assert whole.value == pytest.approx(heat.value, rel=1e-4)
+    assert whole.coverage == pytest.approx(1.0)
+    assert not whole.measured

@@ -800,7 +800,8 @@ class Assessor:
             capacity = ledger.model_capacity(
                 self.plant, tables, self._physics("reference"), self._physics("current")
             )
-            accounts.append(ledger.account(self.plant, tables, capacity, step=step))
+            own = ledger.account(self.plant, tables, capacity, step=step)
+            accounts.append(kpi.with_flows(own, self.plant, tables, step=step))
         for machine in self.plant.machines:
             table = tables.get(machine.id)
             if table is None or table.empty:
@@ -1136,6 +1137,12 @@ class Assessor:
                     self._set_aside,
                 ),
                 "not_assessable": self.refusals(),
+                "plant": {
+                    "timezone": self.plant.timezone,
+                    "tariff": plain(self.plant.tariff),
+                    "inferred": kpi.inferred(self.plant),
+                    "maintenance": plain(self.plant.maintenance),
+                },
                 "estimated": self._estimated(),
                 "outlook": {
                     unit: plain(self._ahead(twin, self.until))

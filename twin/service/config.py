@@ -38,6 +38,8 @@ from twin.plant import (
     Use,
 )
 from twin.points import POINTS, Kind, Origin, nearest, points_of
+from twin.service import reporting
+from twin.service.reporting import Reporting
 from twin.units import UnitError, conversion, quantity
 
 ENVIRONMENT = "HPTWIN_"
@@ -155,6 +157,7 @@ class Config:
     notify: NotifyConfig
     state_dir: Path
     rebirth: bool = False
+    reporting: Reporting = field(default_factory=Reporting)
     warnings: tuple[Problem, ...] = ()
 
 
@@ -1146,6 +1149,7 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
     state = top.table("state")
     state_dir = state.path("dir", base) or base / "hptwin-data"
     state.finish()
+    told = reporting.read(top.table("reporting"), base, ZoneInfo(zone))
     top.finish()
     _cross_check(plant, report)
     _one_format_a_topic(sources, report)
@@ -1164,6 +1168,7 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
         notify=notify,
         state_dir=state_dir,
         rebirth=rebirth,
+        reporting=told,
         warnings=tuple(warnings),
     )
 

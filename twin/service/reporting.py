@@ -193,7 +193,7 @@ def _tables(table: _Table, name: str) -> list[_Table]:
 
 
 def _kind(table: _Table) -> str:
-    found = table.text("of")
+    found: str = table.text("of")
     if found not in KINDS:
         table.wrong("of", "is nothing that is entered", f"write one of {_listed()}")
         return ""
@@ -289,7 +289,8 @@ def _day(table: _Table, name: str, zone: ZoneInfo) -> datetime | None:
         return datetime(found.year, found.month, found.day, tzinfo=zone).astimezone(UTC)
     if isinstance(found, datetime) and found.tzinfo is None:
         return found.replace(tzinfo=zone).astimezone(UTC)
-    return table.moment(name)
+    moment: datetime | None = table.moment(name)
+    return moment
 
 
 # --- a period -------------------------------------------------------------------

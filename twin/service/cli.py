@@ -544,7 +544,8 @@ def _books(
     zone = reporting.zone_of(found, plant)
     span = reporting.month(month, zone) if month else reporting.year(year, zone)
     told = None if wired is None else wired.reporting
-    return reporting.books(found, span, told, plant), cases
+    past = [case.finding for case in cases or ()]
+    return reporting.books(found, span, told, plant, past), cases
 
 
 @app.command()

@@ -22,6 +22,7 @@ from twin.units import UnitError, conversion
 
 if TYPE_CHECKING:
     from twin import kpi
+    from twin.finding import Finding
     from twin.meter import Meter
     from twin.plant import Plant
     from twin.service.results import Results
@@ -398,6 +399,7 @@ def books(
     span: Span,
     reporting: Reporting | None = None,
     plant: Plant | None = None,
+    past: Iterable[Finding] = (),
 ) -> Books:
     """Open the books of a period.
 
@@ -411,6 +413,9 @@ def books(
         The plant file's section.
     plant : Plant, optional
         As configured; names the refrigerants.
+    past : iterable of Finding
+        What was found besides, and may be over: the alarms of a service, whose
+        results hold what stands.
 
     Returns
     -------
@@ -437,7 +442,7 @@ def books(
     table = lines.set_index("time")[list(kpi.FLOWS)]
     # A line whose interval nobody gave a length is not an interval.
     table = table[table["interval_s"].notna()]
-    inferred = _doubted(results, span)
+    inferred = _doubted([*results.findings, *past], span)
     of_plant = results.summary.get("plant", {}).get("inferred", {})
     for column, sentences in of_plant.items():
         inferred.setdefault(column, []).extend(sentences)
@@ -494,10 +499,10 @@ _RESTS_ON: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 
 
-def _doubted(results: Results, span: Span) -> dict[str, list[str]]:
+def _doubted(findings: Iterable[Finding], span: Span) -> dict[str, list[str]]:
     """Say which flows rest on an instrument that was found wrong in the period."""
     found: dict[str, list[str]] = {}
-    for finding in results.findings:
+    for finding in findings:
         wrong = finding.kind is FindingKind.SENSOR
         if not wrong or finding.since >= span.stop or finding.seen <= span.start:
             continue

@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from html.parser import HTMLParser
@@ -21,13 +22,15 @@ from typer.testing import CliRunner
 from twin import kpi, simulate
 from twin.service import history, reporting
 from twin.service import report as pages
-from twin.service.alarms import Case, Note, Severity
+from twin.service.alarms import Alarms, Case, Note, Severity
 from twin.service.cli import app
 from twin.service.config import load
 from twin.service.reporting import ReportError, Reporting
 from twin.service.results import MISSED_CAUSES
+from twin.service.state import State
 
 CHROMIUM = Path("/usr/bin/chromium")
+FORM = "eu-2024-1364"
 
 
 def cases():
@@ -394,3 +397,29 @@ def test_the_commands_tell_what_is_wrong(replayed, tmp_path):
         (("export", "--year", "2026", "--results", tmp_path), "hptwin replay --out"),
     ):
         assert said in hptwin(*words, code=(2,)).stderr
+
+
+def test_of_a_running_service(replayed, tmp_path):
+    """Its newest results and its alarms, with the answer that a person gave."""
+    told = (replayed / "plant.toml").read_text(encoding="utf-8")
+    file = tmp_path / "plant.toml"
+    file.write_text(
+        told + '\n[reporting]\nboundary = "handover"\nowner = "Ada Ltd"\n',
+        encoding="utf-8",
+    )
+    state_dir = load(file, {}).state_dir
+    metered().write(state_dir / "results")
+    (finding, *_) = results().findings
+    raised = NOW - timedelta(days=40)
+    with closing(State.open(state_dir / "state.sqlite")) as state:
+        alarms = Alarms(state)
+        alarms.step([finding], raised)
+        alarms.acknowledge(finding.key, "Ada", raised + timedelta(hours=3))
+    out = tmp_path / "january.html"
+    hptwin("report", "--month", "2026-01", "-c", file, "--out", out)
+    text = Reader(out.read_text(encoding="utf-8")).text
+    form = hptwin("export", "--month", "2026-01", "-c", file, "--profile", FORM)
+
+    assert "3 h, Ada" in text
+    assert "the shaded boundary is the declared one" in text
+    assert "Ada Ltd" in form.output

@@ -164,3 +164,22 @@ def test_conductance_follows_load_by_laws_of_its_own() -> None:
     far = each.source_inlet_degc - made["evaporating_temp_degc"]
     ua = made["source_heat_w"] * np.log(far / near) / (far - near)
     assert ua[-1] / ua[0] > 1.1
+
+
+def test_little_liquid_at_the_lowest_speed_has_an_answer() -> None:
+    """Starved and asked for less than its least, it makes its least, and hot."""
+    random = np.random.default_rng(4)
+    rows = 400
+    duty = Duty(
+        random.uniform(39.0, 41.0, rows),
+        random.uniform(44.5, 47.0, rows),
+        np.full(rows, BUILD.source_capacity_w_k),
+        random.uniform(6.2e3, 7.8e3, rows),
+        random.uniform(110e3, 150e3, rows),
+    )
+    made = machine.run(BUILD, duty, Wear.none(rows))
+
+    assert np.isfinite(made["sink_heat_w"]).all()
+    assert (made["limited"] == -1.0).all()
+    assert np.allclose(made["speed"], BUILD.speed_low)
+    assert (made["sink_heat_w"] > duty.sink_heat_w).all()

@@ -510,7 +510,9 @@ def _run(build: Build, duty: Duty, wear: Wear) -> Outcome:
     limited = np.zeros_like(speed)
     for bound, sign in ((build.speed_high, 1.0), (build.speed_low, -1.0)):
         over = (unknown[2] - bound) * sign > 1e-9
-        over |= ~done & (sign > 0)
+        # What found no answer wants more than the highest speed makes; where that
+        # has none either, with little liquid, less than the lowest makes.
+        over |= ~done
         limited[over & done] = sign
         if over.any():
             held = np.full(int(over.sum()), bound)
@@ -518,6 +520,9 @@ def _run(build: Build, duty: Duty, wear: Wear) -> Outcome:
             fixed, ok = _newton(
                 build, fluid, start, duty.take(over), wear.take(over), held
             )
+            if sign < 0:
+                made = state(build, fluid, fixed, duty.take(over), wear.take(over))[1]
+                ok &= made >= (1.0 - 1e-6) * wanted[over]
             unknown[:, over] = fixed
             done[over] = ok
             limited[over] = sign

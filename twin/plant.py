@@ -45,8 +45,10 @@ class Nameplate:
     Temperatures are the four liquid temperatures of that point, as seen from
     the machine. [degC] ``sink_heat_w`` and ``power_w`` belong to it. [W]
     ``speed_hz`` is the shaft speed there, None for a machine whose speed is
-    not known. [Hz] ``evaporating_temp_degc`` and ``condensing_temp_degc`` are the
-    refrigerant's there where the data sheet tells them. [degC]
+    not known; ``speed_max_hz`` how fast it may turn, None for no faster. [Hz]
+    ``sink_heat_min_w`` is the least heat that it starts for, None if the data
+    sheet does not tell. [W] ``evaporating_temp_degc`` and ``condensing_temp_degc``
+    are the refrigerant's there where the data sheet tells them. [degC]
     """
 
     sink_heat_w: float
@@ -56,6 +58,8 @@ class Nameplate:
     sink_inlet_temp_degc: float
     sink_outlet_temp_degc: float
     speed_hz: float | None = None
+    speed_max_hz: float | None = None
+    sink_heat_min_w: float | None = None
     evaporating_temp_degc: float | None = None
     condensing_temp_degc: float | None = None
 
@@ -63,6 +67,11 @@ class Nameplate:
     def cop(self) -> float:
         """Heating COP that the nameplate claims. [1]."""
         return self.sink_heat_w / self.power_w
+
+    @property
+    def top_speed_hz(self) -> float | None:
+        """Speed at which the machine is flat out; None where not known. [Hz]."""
+        return self.speed_hz if self.speed_max_hz is None else self.speed_max_hz
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -543,6 +543,8 @@ def _nameplate(table: _Table) -> Nameplate | None:
         for end in ("inlet", "outlet")
     }
     speed = plate.amount("speed", "Hz", low=1.0, high=2000.0, example="50 Hz")
+    top = plate.amount("speed_max", "Hz", low=1.0, high=2000.0, example="60 Hz")
+    least = plate.amount("sink_heat_min", "W", low=1.0, high=1e9, example="200 kW")
     saturation = {
         name: plate.amount(name, "degC", low=-60.0, high=180.0, example="70 degC")
         for name in ("evaporating", "condensing")
@@ -635,6 +637,20 @@ def _nameplate(table: _Table) -> Nameplate | None:
                 " or leave it out",
             )
             return None
+    if top is not None and (speed is None or top < speed):
+        plate.wrong(
+            "speed_max",
+            "needs the speed of the operating point, and is not below it",
+            'write both, such as speed = "50 Hz" and speed_max = "60 Hz"',
+        )
+        return None
+    if least is not None and least > heat:
+        plate.wrong(
+            "sink_heat_min",
+            f"is more than the sink_heat of {heat / 1e3:.0f} kW",
+            "copy the least heat that the machine runs at, or leave it out",
+        )
+        return None
     return Nameplate(
         sink_heat_w=heat,
         power_w=power,
@@ -643,6 +659,8 @@ def _nameplate(table: _Table) -> Nameplate | None:
         sink_inlet_temp_degc=t["sink_inlet"],
         sink_outlet_temp_degc=t["sink_outlet"],
         speed_hz=speed,
+        speed_max_hz=top,
+        sink_heat_min_w=least,
         evaporating_temp_degc=saturation["evaporating"],
         condensing_temp_degc=saturation["condensing"],
     )

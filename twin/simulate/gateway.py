@@ -171,6 +171,8 @@ def plant_toml(
             f'sink_inlet = "{rating.sink_inlet_temp_degc:g} degC"',
             f'sink_outlet = "{rating.sink_outlet_temp_degc:g} degC"',
             f'speed = "{RATED_HZ:g} Hz"',
+            f'speed_max = "{RATED_HZ * build.speed_high:g} Hz"',
+            f'sink_heat_min = "{scenario.least_load * rating.sink_heat_w / 1e3:g} kW"',
             "",
             *_liquid("heat_pump.source", scenario.coolant_said),
             *_mapping("heat_pump", unit.id, frames[unit.id]),

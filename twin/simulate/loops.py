@@ -48,6 +48,7 @@ class Orders:
 
     on: Flags
     waits: Flags  # for a warmer source, with its source pump running
+    cools: Flags  # for a cooler return, with its sink pump running
     available: Flags
     override: Flags
     setpoint_degc: Array
@@ -123,7 +124,12 @@ def strained(
 
 
 def _stages(
-    wanted: Array, rated: list[float], free: list[Flags], every: int, step_s: float
+    wanted: Array,
+    rated: list[float],
+    free: list[Flags],
+    every: int,
+    step_s: float,
+    lowest: float,
 ) -> list[Flags]:
     """Who runs, decided every few minutes with hysteresis and least run times."""
     count = len(rated)
@@ -142,7 +148,7 @@ def _stages(
             if not ready[k]:
                 break
             margin = 0.80 if runs[k] else 0.92
-            least = 0.30 if runs[k] else 0.40
+            least = 0.75 * lowest if runs[k] else lowest
             if need == 0 and demand < least * rated[k]:
                 break
             if need and demand <= margin * held:
@@ -187,6 +193,7 @@ def loops(scenario: Scenario, conditions: Boundary, builds: dict[str, Build]) ->
 
     free: list[Flags] = []
     waits: dict[str, Flags] = {}
+    cools: dict[str, Flags] = {}
     available: dict[str, Flags] = {}
     override: dict[str, Flags] = {}
     sink_in: dict[str, Array] = {}
@@ -214,14 +221,16 @@ def loops(scenario: Scenario, conditions: Boundary, builds: dict[str, Build]) ->
         free.append(
             available[u] & ~override[u] & ~locked & reach & (warm >= SOURCE_LOW_DEGC)
         )
-        # a lock that a cold source sets must feel the source to let go
+        # a lock that a cold source sets must feel the source to let go, and one
+        # that a hot return sets must feel the return
         cold = warm < SOURCE_LOW_DEGC
         waits[u] = available[u] & ~override[u] & ~locked & reach & cold
+        cools[u] = available[u] & ~override[u] & ~locked & ~reach
 
     wanted = np.minimum(conditions.demand_w, _enough(builds, conditions, supply))
     every = max(1, round(_DECIDE_S / step_s))
     rated = [builds[u].rating.sink_heat_w for u in units]
-    on = _stages(wanted, rated, free, every, step_s)
+    on = _stages(wanted, rated, free, every, step_s, scenario.least_load)
     on = [
         runs & ~_cut_out(scenario, times, u) for u, runs in zip(units, on, strict=True)
     ]
@@ -265,9 +274,10 @@ def loops(scenario: Scenario, conditions: Boundary, builds: dict[str, Build]) ->
         heat = np.maximum(heat, 1.0)
         source_in = back - scenario.size(times, FaultKind.SOURCE_COLD, u)
         source_kg_s = rated_source[u] * strained(scenario, times, u, "source")[1]
+        hot = cools[u] & ~runs
         orders[u] = Orders(
-            runs, waits[u] & ~runs, available[u], override[u], goal[u],
-            source_kg_s * (runs | waits[u]), sink_kg_s * runs,
+            runs, waits[u] & ~runs, hot, available[u], override[u], goal[u],
+            source_kg_s * (runs | waits[u]), sink_kg_s * (runs | hot),
             Duty(source_in, sink_in[u], source_kg_s * cp, sink_kg_s * sink_cp, heat),
         )  # fmt: skip
     return Loops(supply, back, flow, capacity, orders)

@@ -284,19 +284,22 @@ def _heat_pump(
     duty = orders.duty
     fluid = media.refrigerant(build.refrigerant)
 
-    def liquid(value: Array, lag_s: float) -> Array:
-        return _lagged(value, on, ROOM_DEGC, lag_s, _REST_LAG_S["liquid"], step_s)
-
     wet = on | orders.waits
     source_in = _lagged(
         duty.source_inlet_degc, wet, ROOM_DEGC, 1.0, _REST_LAG_S["liquid"], step_s
     )
-    sink_in = liquid(duty.sink_inlet_degc, 1.0)
+    warm = on | orders.cools
+    sink_in = _lagged(
+        duty.sink_inlet_degc, warm, ROOM_DEGC, 1.0, _REST_LAG_S["liquid"], step_s
+    )
     source_out = _lagged(
         np.where(orders.waits, duty.source_inlet_degc, made["source_outlet_temp_degc"]),
         wet, ROOM_DEGC, _LIQUID_LAG_S["source"], _REST_LAG_S["liquid"], step_s,
     )  # fmt: skip
-    sink_out = liquid(made["sink_outlet_temp_degc"], _LIQUID_LAG_S["sink"])
+    sink_out = _lagged(
+        np.where(orders.cools, duty.sink_inlet_degc, made["sink_outlet_temp_degc"]),
+        warm, ROOM_DEGC, _LIQUID_LAG_S["sink"], _REST_LAG_S["liquid"], step_s,
+    )  # fmt: skip
     source_heat = np.where(on, duty.source_capacity_w_k * (source_in - source_out), 0.0)
     sink_heat = np.where(on, duty.sink_capacity_w_k * (sink_out - sink_in), 0.0)
     power = np.where(on, made["compressor_power_w"], unit.standby_power_w)
@@ -561,13 +564,18 @@ def _rest_of_plant(
     )
     supply = np.where(flow > 0.0, carried / np.maximum(flow, 1e-9), np.nan)
     supply = pd.Series(supply).ffill().bfill().fillna(ROOM_DEGC).to_numpy()
+    # What is too hot for all of them comes from the network; what is too hot for
+    # one has gone round it.
+    common = np.min(
+        [scenario.size(times, FaultKind.SINK_HOT, u) for u in units], axis=0
+    )
     consumer = pd.DataFrame(
         {
             "demand_heat_w": conditions.demand_w,
             "delivered_heat_w": given,
             "supply_setpoint_degc": np.round(conditions.supply_degc, 1),
             "supply_temp_degc": supply,
-            "return_temp_degc": conditions.return_degc,
+            "return_temp_degc": conditions.return_degc + common,
         },
         index=times,
     )

@@ -225,6 +225,8 @@ class Scenario:
         The facility loop's liquid, and what the plant.toml says it is.
     network_off_degc
         The consumer wants nothing at or above this outdoor temperature. [degC]
+    least_load
+        No machine starts for less than this share of its rating. [1]
     reference_length
         How long the plant is new, for the plant.toml.
     ageing
@@ -250,6 +252,7 @@ class Scenario:
     coolant: Coolant = field(default_factory=lambda: Coolant("MPG", 0.27))
     coolant_said: Coolant = field(default_factory=lambda: Coolant("MPG", 0.25))
     network_off_degc: float = 19.0
+    least_load: float = 0.4
     reference_length: timedelta = timedelta(days=28)
     ageing: float = 0.0
 

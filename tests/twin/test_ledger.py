@@ -23,8 +23,10 @@ from twin.ledger import (
     J_PER_KWH,
     MISSED,
     NOT_METERED,
+    Agreement,
     Cause,
     account,
+    agreement,
     events,
     findings,
     full_load_conditions,
@@ -571,6 +573,73 @@ def test_two_meters_that_nearly_agree_miss_nothing():
     assert far["missed_delivered_j"] == pytest.approx(STEP_S * 15e3)
 
 
+def met(days, ratio, **more):
+    """Days on which the machine follows a demand that its meter reads otherwise."""
+    n = 144 * days
+    sink = 250e3 + 50e3 * np.sin(np.arange(n) / 20.0)
+    slow = {"compressor_speed_hz": 30.0} | more
+    return site(n, sink=sink, demand=ratio * sink, hp=slow)
+
+
+@given(st.floats(0.95, 1.05), st.integers(1, 3))
+@settings(max_examples=10, deadline=None)
+def test_meters_that_see_the_same_heat_tell_how_they_differ(ratio, days):
+    """While the demand is met, their ratio is known; then a shortage is the middle."""
+    known = agreement(PLANT, met(days, ratio), {})
+    known = agreement(PLANT, met(days, ratio), known)
+    assert known["hp1"].log_ratio == pytest.approx(np.log(ratio), abs=1e-9)
+
+    frames = site(sink=300e3, demand=ratio * 330e3, hp={"compressor_speed_hz": 40.0})
+    row = line(account(PLANT, frames, agreement=known))
+    assert row["missed_delivered_j"] == pytest.approx(STEP_S * 30e3 * ratio**0.5)
+
+
+def test_meters_are_not_compared_where_the_demand_may_be_short():
+    """Flat out, stopped and started, or far apart: nothing is learnt of the meters."""
+    for frames in (
+        met(2, 1.02, compressor_speed_hz=50.0),
+        met(2, 1.02, compressor_running=np.arange(288) % 2.0),
+        met(2, 1.2),
+        {unit: frame for unit, frame in met(2, 1.02).items() if unit != "network"},
+    ):
+        assert agreement(PLANT, frames, {}) == {}
+    short = agreement(PLANT, {u: f.iloc[:12] for u, f in met(1, 1.02).items()}, {})
+    assert not short["hp1"].compared
+    assert short["hp1"].known == 0.0
+
+
+def test_one_that_is_flat_out_is_short_of_however_little():
+    """Of meters known to agree half a per cent counts, of a machine flat out."""
+    known = {"hp1": Agreement(0.0, 100.0)}
+    frames = site(sink=300e3, demand=301.5e3)
+    slow = site(sink=300e3, demand=301.5e3, hp={"compressor_speed_hz": 40.0})
+
+    flat_out = line(account(PLANT, frames, agreement=known))
+    assert flat_out["missed_delivered_j"] == pytest.approx(STEP_S * 1.5e3)
+    assert line(account(PLANT, slow, agreement=known))["missed_j"] == 0.0
+
+
+def test_a_small_demand_s_liquid_is_no_fault():
+    """Half the flow and a wide spread at the set point, a neighbour held too low."""
+    plant = replace(PLANT, machines=(HP1, HP2))
+    frames = site(
+        sink=200e3,
+        demand=500e3,
+        supply_setpoint_degc=65.0,
+        hp={"compressor_speed_hz": 25.0, "sink_setpoint_degc": 60.0},
+    )
+    frames["hp2"] = machine(
+        sink=200e3,
+        compressor_speed_hz=25.0,
+        sink_flow_m3_s=0.0035,
+        sink_outlet_temp_degc=65.0,
+    )
+    ledger = account(plant, frames)
+
+    assert line(ledger, "hp2")["missed_j"] == 0.0
+    assert line(ledger, "hp1")["missed_control_j"] == pytest.approx(STEP_S * 75e3)
+
+
 def test_a_return_too_hot_for_the_lift_is_named():
     """Four kelvin to the consumer's 60 degC: the flow cannot carry the heat."""
     hot = site(sink=100e3, hp={"sink_inlet_temp_degc": 56.0}, supply_setpoint_degc=60.0)
@@ -607,10 +676,10 @@ def test_a_start_first_warms_the_machine():
 
 @pytest.mark.parametrize(
     ("cause", "outlet", "flow"),
-    [("hydraulics", 60.0, 0.006), ("control", 56.0, 0.006), ("control", 60.0, 0.0097)],
+    [("hydraulics", 60.0, 0.006), ("control", 56.0, 0.006), ("control", 56.0, 0.0097)],
 )
 def test_at_its_set_point_a_machine_wants_liquid(cause, outlet, flow):
-    """Hot enough and short of flow: liquid. Too cold, or flow enough: compressor."""
+    """Hot enough and short of flow: liquid. Too cold: its compressor is held back."""
     frames = site(
         sink=200e3,
         supply_setpoint_degc=60.0,
@@ -622,6 +691,59 @@ def test_at_its_set_point_a_machine_wants_liquid(cause, outlet, flow):
     )
 
     assert line(account(PLANT, frames), "hp1")[f"missed_{cause}_j"] > 0.0
+
+
+def test_a_return_that_allows_no_more_is_nobody_s_fault():
+    """At its set point with all its liquid: nothing missed, though more is wanted."""
+    told = {"compressor_speed_hz": 25.0, "sink_flow_m3_s": 0.0097}
+    full = site(
+        sink=200e3,
+        supply_setpoint_degc=60.0,
+        hp=told | {"sink_inlet_temp_degc": 51.0, "sink_outlet_temp_degc": 60.0},
+    )
+    row = line(account(PLANT, full))
+
+    assert row["missed_j"] == 0.0
+    assert row["beyond_capacity_j"] == pytest.approx(STEP_S * 150e3)
+
+
+@pytest.mark.parametrize(("back", "missed"), [(50.0, True), (54.0, False)])
+def test_a_return_hotter_than_the_consumer_s_went_round_it(back, missed):
+    """55 degC arrive: where the consumer returns 50, it has been mixed on the way."""
+    hot = site(
+        sink=200e3,
+        supply_setpoint_degc=63.0,
+        hp={
+            "compressor_speed_hz": 25.0,
+            "sink_inlet_temp_degc": 55.0,
+            "sink_outlet_temp_degc": 63.0,
+            "sink_flow_m3_s": 0.0097,
+        },
+        return_temp_degc=back,
+    )
+    assert (line(account(PLANT, hot))["missed_sink_hot_j"] > 0.0) == missed
+
+
+def test_a_machine_is_asked_at_its_highest_speed():
+    """55 Hz of the data sheet; one that is seen to turn at 57 could have done so."""
+    fast = replace(HP1, nameplate=replace(PLATE, speed_max_hz=55.0))
+    plant = replace(PLANT, machines=(fast,))
+    for seen, asked in ((40.0, 55.0), (57.0, 57.0)):
+        frames = site(sink=300e3, hp={"compressor_speed_hz": seen})
+        told = full_load_conditions(plant, fast, frames)
+        assert told["compressor_speed_hz"].iloc[0] == asked
+        row = line(account(plant, frames), "hp1")
+        assert (row["missed_control_j"] > 0.0) == (seen == 40.0)
+
+
+def test_the_least_load_is_the_data_sheet_s():
+    """150 kW of 400 start no machine by the rule; one that goes down to 120 they do."""
+    low = replace(HP1, nameplate=replace(PLATE, sink_heat_min_w=120e3))
+    frames = site(demand=150e3)
+
+    assert line(account(PLANT, frames))["missed_j"] == 0.0
+    told = line(account(replace(PLANT, machines=(low,)), frames))
+    assert told["missed_delivered_j"] == pytest.approx(STEP_S * 150e3)
 
 
 @pytest.mark.parametrize(("flow", "cause"), [(0.004, "hydraulics"), (0.01, "sink_hot")])

@@ -34,6 +34,7 @@ from twin.ledger.events import (
     events,
     findings,
 )
+from twin.ledger.meters import Agreement, agreement
 from twin.ledger.thresholds import Rules
 from twin.ledger.worth import Worth
 
@@ -49,11 +50,13 @@ __all__ = [
     "MISSED",
     "NOT_METERED",
     "NO_NOTE",
+    "Agreement",
     "Cause",
     "Event",
     "Rules",
     "Worth",
     "account",
+    "agreement",
     "events",
     "findings",
     "full_load_conditions",

@@ -128,8 +128,8 @@ def full_load_conditions(
     DataFrame
         ``source_inlet_temp_degc``, ``sink_inlet_temp_degc`` [degC],
         ``source_flow_kg_s``, ``sink_flow_kg_s`` [kg/s] and, where the
-        nameplate has one, ``compressor_speed_hz`` [Hz], on the machine's own
-        index; NaN where nothing tells.
+        nameplate has one, ``compressor_speed_hz``, the highest, [Hz] on the
+        machine's own index; NaN where nothing tells.
     """
     own = frames[machine.id]
     times = pd.DatetimeIndex(own.index)
@@ -153,10 +153,11 @@ def full_load_conditions(
         )
         fed = runs & (flow >= RULES.starved_flow * nominal)
         conditions[f"{side}_flow_kg_s"] = np.where(fed, flow, nominal)
-    if machine.nameplate.speed_hz is not None:
-        conditions["compressor_speed_hz"] = np.full(
-            len(times), machine.nameplate.speed_hz
-        )
+    top = machine.nameplate.top_speed_hz
+    if top is not None:
+        # One that is seen to turn faster could have done so.
+        seen = columns["compressor_speed_hz"]
+        conditions["compressor_speed_hz"] = np.fmax(top, np.where(runs, seen, top))
     return pd.DataFrame(conditions, index=times)
 
 
@@ -239,3 +240,21 @@ def consumers_of(plant: Plant, machine: Machine) -> tuple[Consumer, ...]:
     if not machine.consumers:
         return tuple(warm)
     return tuple(one for one in warm if one.id in machine.consumers)
+
+
+def groups_of(plant: Plant) -> list[tuple[list[Machine], list[Consumer]]]:
+    """Machines that share a consumer share the work: connected components."""
+    groups: list[tuple[list[Machine], list[Consumer]]] = []
+    for machine in plant.machines:
+        mine = list(consumers_of(plant, machine))
+        names = {one.id for one in mine}
+        machines, consumers = [machine], mine
+        apart = []
+        for group in groups:
+            if names & {one.id for one in group[1]}:
+                machines = group[0] + machines
+                consumers = group[1] + [one for one in consumers if one not in group[1]]
+            else:
+                apart.append(group)
+        groups = [*apart, (machines, consumers)]
+    return groups

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
     Flags = NDArray[np.bool_]
 
-
-_HALF_A_DAY = 72  # intervals of ten minutes
+_MEMORY = pd.Timedelta(hours=12)
 
 
 def evidence_of(
@@ -53,6 +52,11 @@ def evidence_of(
         else np.zeros(len(running), bool)
     )
     slow = _slow(state, rules)
+    # Only a speed tells who is flat out: power falls with what is lost.
+    top = plate.top_speed_hz
+    state.striving = (running >= rules.full_running) & ~slow
+    if top is None or not columns.has("compressor_speed_hz"):
+        state.striving = np.zeros(len(running), bool)
     # Warm heat that arrives mixed takes capacity, of a machine that is flat out.
     evidence[Cause.SOURCE_COLD] |= (
         (running >= rules.full_running)
@@ -62,13 +66,17 @@ def evidence_of(
     wet = runs | (sink_flow > 0.3 * sink_nominal)
     # A machine locked out by its return stands without flow: what it last felt
     # counts for half a day, then what the consumer sends back.
-    felt = pd.Series(np.where(wet, sink_in, np.nan)).ffill(limit=_HALF_A_DAY)
-    back = np.where(felt.notna(), felt, state.returned)
+    times = columns.frame.index
+    back = _felt(np.where(wet, sink_in, np.nan), times)
+    back = np.where(np.isfinite(back), back, state.returned)
+    # Hotter than what the consumer sends back: it has gone round the consumer.
+    round_it = _felt(np.where(wet, sink_in - state.returned, np.nan), times)
     goal = np.where(
         np.isfinite(state.needed), state.needed, columns["sink_setpoint_degc"]
     )
     carried = 1.2 * 4180.0 * sink_nominal * (goal - back)
     evidence[Cause.SINK_HOT] = carried < rules.full_lift * state.capacity
+    evidence[Cause.SINK_HOT] |= (round_it > rules.mixed_k) & (carried < state.capacity)
     hottest = machine.sink_outlet_max_degc
     if hottest is not None:
         evidence[Cause.SINK_HOT] |= (back > hottest - rules.lift_margin_k) | (
@@ -79,13 +87,16 @@ def evidence_of(
         )
 
     starved = np.zeros(len(running), bool)
-    for flow, nominal, spread, usual, pump in (
+    # A pump that follows a small demand moves little, and no hotter than wanted.
+    hot = ~(sink_out <= goal + 1.0)
+    for flow, nominal, spread, usual, pump, odd in (
         (
             source_flow,
             source_nominal,
             source_in - source_out,
             plate.source_inlet_temp_degc - plate.source_outlet_temp_degc,
             columns["source_pump_power_w"],
+            runs,
         ),
         (
             sink_flow,
@@ -93,10 +104,12 @@ def evidence_of(
             sink_out - sink_in,
             plate.sink_outlet_temp_degc - plate.sink_inlet_temp_degc,
             columns["sink_pump_power_w"],
+            hot,
         ),
     ):
         starved |= (
             runs
+            & odd
             & (flow < rules.starved_flow * nominal)
             & (spread > rules.starved_spread * usual)
         )
@@ -105,14 +118,16 @@ def evidence_of(
     # At its set point, and still short of the demand with less liquid than it was
     # built for: only more liquid could carry more. Were it the compressor that is
     # held back, the outlet would fall short.
-    starved |= (
-        runs
-        & (running >= rules.full_running)
-        & (sink_flow < rules.short_flow * sink_nominal)
-        & (sink_out > goal - 1.0)
-        & slow
+    thin = (
+        slow & (sink_flow < rules.short_flow * sink_nominal) & (sink_out > goal - 1.0)
     )
-    evidence[Cause.HYDRAULICS] = starved
+    evidence[Cause.HYDRAULICS] = starved | thin
+
+    # At its set point with all the liquid that it was built for: what this return
+    # allows, and no cause of its own.
+    state.filled = (
+        slow & (sink_flow >= rules.short_flow * sink_nominal) & (sink_out > goal - 1.0)
+    ) & ~evidence[Cause.SINK_HOT]
 
     # Standing though nothing forbids it is the controller's doing, but only
     # where somebody measures that nothing forbids it.
@@ -125,19 +140,29 @@ def evidence_of(
                 said = told[cause.value].reindex(columns.frame.index)
                 true = said.astype(float).fillna(0.0).to_numpy() > 0.5
                 evidence[cause] = evidence.get(cause, np.zeros(len(true), bool)) | true
-    # Part load and standstill may be a neighbour's fault; the rest is its own.
-    proved = low.copy()
+    # Part load and standstill may be a neighbour's fault; the rest is its own. To be
+    # short of liquid at its set point is so too, unless a neighbour's fault is proved.
+    proved = low | starved
     for cause, flags in evidence.items():
-        if cause is not Cause.CONTROL:
+        if cause not in (Cause.CONTROL, Cause.HYDRAULICS):
             proved |= flags
+    state.likely = thin & ~proved
     return evidence, proved
+
+
+def _felt(inlet: Array, times: pd.Index) -> Array:
+    """Carry what a probe last felt on for half a day."""
+    if len(times) < 2:
+        return inlet
+    most = int(_MEMORY / (times[1] - times[0]))
+    return np.asarray(pd.Series(inlet).ffill(limit=max(most, 1)), dtype=float)
 
 
 def _slow(state: State, rules: Rules) -> Flags:
     """Tell where a running machine is not flat out."""
-    rated = state.machine.nameplate.speed_hz
-    if state.columns.has("compressor_speed_hz") and rated is not None:
-        slow = state.columns["compressor_speed_hz"] < rules.full_speed * rated
+    top = state.machine.nameplate.top_speed_hz
+    if state.columns.has("compressor_speed_hz") and top is not None:
+        slow = state.columns["compressor_speed_hz"] < rules.full_speed * top
     else:
         full = state.capacity / state.cop
         slow = state.columns["compressor_power_w"] < rules.full_power * full

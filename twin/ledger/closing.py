@@ -20,11 +20,12 @@ from twin.ledger.accounts import (
     Cause,
     table_of,
 )
-from twin.ledger.capacity import nameplate_capacity
+from twin.ledger.capacity import groups_of, nameplate_capacity
 from twin.ledger.causes import blame, evidence_of
-from twin.ledger.demand import Want, demand_of, groups_of, share_potential
+from twin.ledger.demand import Want, demand_of, share_potential
 from twin.ledger.intervals import Columns, grid, summed
 from twin.ledger.machines import State, reach, state_of
+from twin.ledger.meters import Agreement
 from twin.ledger.thresholds import RULES, Rules
 from twin.ledger.worth import Worth, worth_of
 from twin.plant import Plant
@@ -45,6 +46,7 @@ def account(
     step: timedelta = timedelta(minutes=10),
     headroom: Mapping[str, pd.Series] | None = None,
     evidence: Mapping[str, pd.DataFrame] | None = None,
+    agreement: Mapping[str, Agreement] | None = None,
     rules: Rules = RULES,
 ) -> pd.DataFrame:
     """Account for the IT heat of every interval.
@@ -77,6 +79,9 @@ def account(
         By machine, causes known from elsewhere: columns named as
         :class:`Cause`, true in the intervals concerned. Storage is only ever
         known this way.
+    agreement : mapping of str to Agreement, optional
+        What :func:`twin.ledger.agreement` knows of the meters of demand and of
+        delivered heat. A shortage is then told in the middle of the two.
     rules : Rules
         The thresholds.
 
@@ -149,7 +154,16 @@ def account(
     )
     counted = thrown > np.maximum(2.0 * doubt, rules.least_share * size)
     wants = [
-        Want(machines, consumers, states, demands, n, rules, frozenset(headroom or ()))
+        Want(
+            machines,
+            consumers,
+            states,
+            demands,
+            n,
+            rules,
+            frozenset(headroom or ()),
+            (agreement or {}).get(machines[0].id, Agreement()),
+        )
         for machines, consumers in groups
     ]
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from twin.ledger.capacity import consumers_of
 from twin.ledger.intervals import Columns, summed
 from twin.ledger.machines import State
-from twin.plant import Consumer, Machine, Plant
+from twin.ledger.meters import Agreement
+from twin.plant import Consumer, Machine
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,24 +19,6 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
     Flags = NDArray[np.bool_]
-
-
-def groups_of(plant: Plant) -> list[tuple[list[Machine], list[Consumer]]]:
-    """Machines that share a consumer share the work: connected components."""
-    groups: list[tuple[list[Machine], list[Consumer]]] = []
-    for machine in plant.machines:
-        mine = list(consumers_of(plant, machine))
-        names = {one.id for one in mine}
-        machines, consumers = [machine], mine
-        apart = []
-        for group in groups:
-            if names & {one.id for one in group[1]}:
-                machines = group[0] + machines
-                consumers = group[1] + [one for one in consumers if one not in group[1]]
-            else:
-                apart.append(group)
-        groups = [*apart, (machines, consumers)]
-    return groups
 
 
 def demand_of(consumer: Consumer, columns: Columns, headroom: Array | None) -> Array:
@@ -61,6 +43,7 @@ class Want:
         n: int,
         rules: Rules,
         stores: frozenset[str] = frozenset(),
+        meters: Agreement | None = None,
     ) -> None:
         self.states = [states[machine.id] for machine in machines]
         sink = np.nan_to_num(summed([one.sink for one in self.states], n))
@@ -76,10 +59,25 @@ class Want:
             total += want
             near += np.where(within, want, 0.0)
         self.known = known
-        self.open_demand = np.where(known, np.maximum(total - sink, 0.0), np.inf)
-        short = total - sink > rules.least_shortage * np.maximum(sink, 0.0)
-        self.open_demand = np.where(short | ~known, self.open_demand, 0.0)
-        near_left = np.where(known & short, np.maximum(near - sink, 0.0), 0.0)
+        # The demand as the machines' meters would show it; what is then short is
+        # told in the middle of both, for nobody knows which is right.
+        apart = 0.0 if meters is None else meters.known
+        seen, middle = np.exp(-apart), np.exp(0.5 * apart)
+        missing_w = np.maximum(total * seen - sink, 0.0)
+        # Where the meters are known to agree, one that is flat out is short of
+        # however little.
+        striving = np.zeros(n, bool)
+        if meters is not None and meters.compared:
+            for state in self.states:
+                striving |= state.striving
+        least = np.where(striving, 0.0, rules.least_shortage * np.maximum(sink, 0.0))
+        short = missing_w > least
+        self.open_demand = np.where(
+            known, np.where(short, middle * missing_w, 0.0), np.inf
+        )
+        near_left = np.where(
+            known & short, middle * np.maximum(near * seen - sink, 0.0), 0.0
+        )
         all_left = np.where(known, self.open_demand, 0.0)
 
         # A store is charged at full load for a while, however little is wanted.
@@ -95,7 +93,9 @@ class Want:
             for one in self.states
         }
         proved = {
-            one.machine.id: np.where(one.proved, inside[one.machine.id], 0.0)
+            one.machine.id: np.where(
+                one.proved & ~one.starting, inside[one.machine.id], 0.0
+            )
             for one in self.states
         }
         sure = split(proved, near_left)
@@ -106,9 +106,15 @@ class Want:
         unsure = {
             name: np.where(warming, 0.0, inside[name] - proved[name]) for name in inside
         }
-        more = split(unsure, rest)
+        likely = {
+            one.machine.id: np.where(one.likely, unsure[one.machine.id], 0.0)
+            for one in self.states
+        }
+        some = split(likely, rest)
+        rest = np.maximum(rest - summed(list(some.values()), n), 0.0)
+        more = split({name: unsure[name] - likely[name] for name in inside}, rest)
         self._wish: dict[str, dict[str, Array]] = {
-            "taken": {name: sure[name] + more[name] for name in inside}
+            "taken": {name: sure[name] + some[name] + more[name] for name in inside}
         }
         first = summed(list(self._wish["taken"].values()), n)
         outside = {
@@ -155,7 +161,10 @@ def _too_little(state: State, wanted: Array, rules: Rules) -> Flags:
 
     Nobody's fault, and no more of the same: a smaller machine, or a store.
     """
-    least = rules.least_load * state.machine.nameplate.sink_heat_w
+    plate = state.machine.nameplate
+    least = plate.sink_heat_min_w
+    if least is None:
+        least = rules.least_load * plate.sink_heat_w
     told: Flags = (state.running == 0.0) & (wanted < least)
     return told
 

@@ -39,6 +39,9 @@ class State:
     in_reach: Flags = field(default_factory=lambda: np.zeros(0, bool))
     evidence: dict[Cause, Flags] = field(default_factory=dict)
     proved: Flags = field(default_factory=lambda: np.zeros(0, bool))
+    striving: Flags = field(default_factory=lambda: np.zeros(0, bool))
+    likely: Flags = field(default_factory=lambda: np.zeros(0, bool))
+    filled: Flags = field(default_factory=lambda: np.zeros(0, bool))
     offered: Array = field(default_factory=lambda: np.zeros(0))
     returned: Array = field(default_factory=lambda: np.zeros(0))
     needed: Array = field(default_factory=lambda: np.zeros(0))
@@ -65,8 +68,12 @@ class State:
 
     @property
     def spare(self) -> Array:
-        """Reference capacity not in use; an unknown one is none; in W."""
-        return np.nan_to_num(np.maximum(self.capacity - self.sink, 0.0))
+        """Reference capacity not in use; an unknown one is none; in W.
+
+        Nor is there any where the return allows no more than is delivered.
+        """
+        idle = np.nan_to_num(np.maximum(self.capacity - self.sink, 0.0))
+        return np.where(self.filled, 0.0, idle)
 
 
 def _heat(state_source: Array, running: Array) -> Array:

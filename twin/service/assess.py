@@ -231,6 +231,7 @@ class Assessor:
         self._kpis: list[pd.DataFrame] = []
         self._ledger: list[pd.DataFrame] = []
         self._recent = empty("ledger")
+        self._meters: dict[str, ledger.Agreement] = {}
         self._cases: dict[str, list[Finding]] = {}
         self._active: tuple[Finding, ...] = ()
         self._lying: tuple[Finding, ...] = ()
@@ -370,6 +371,7 @@ class Assessor:
         healthy = self._healthy(tables)
         accounts, hours = self._account(tables, healthy)
         self._ledger += accounts
+        self._meters = ledger.agreement(self.plant, tables, self._meters)
         begin = pd.Timestamp(stop - _LEDGER_LOOK)
         self._recent = _joined([self._recent[self._recent["time"] > begin], *accounts])
         self._kpis += hours
@@ -800,7 +802,9 @@ class Assessor:
             capacity = ledger.model_capacity(
                 self.plant, tables, self._physics("reference"), self._physics("current")
             )
-            own = ledger.account(self.plant, tables, capacity, step=step)
+            own = ledger.account(
+                self.plant, tables, capacity, step=step, agreement=self._meters
+            )
             accounts.append(kpi.with_flows(own, self.plant, tables, step=step))
         for machine in self.plant.machines:
             table = tables.get(machine.id)

@@ -1193,6 +1193,40 @@ def bench_detection(
             out(f"not met: {name}")
 
 
+@bench_app.command("ledger")
+def bench_ledger(
+    seed: Annotated[int, typer.Option(help="The first.")] = 1,
+    seeds: Annotated[int, typer.Option(min=1, help="How many.")] = 20,
+    days: Annotated[int, typer.Option(min=28, help="Length of a year.")] = 365,
+    minutes: Annotated[
+        int, typer.Option(min=5, max=60, help="Length of an interval.")
+    ] = 30,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
+    resume: Annotated[
+        Path | None, typer.Option(help="A file of what was run, to go on with.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Measure the heat ledger against the truth of simulated years."""
+    from twin.service.bench import ledger as bench
+
+    if 1440 % minutes:
+        stop(USAGE, f"--minutes {minutes} does not divide a day; such as 10 or 30")
+    figures, promises = bench.measured(
+        range(seed, seed + seeds),
+        bench.How(days, minutes),
+        workers=workers,
+        resume=resume,
+    )
+    broken = [name for name, kept in promises.items() if not kept]
+    if json:
+        out_json({**figures, "broken": broken})
+    else:
+        out(bench.table(figures))
+        for name in broken:
+            out(f"not met: {name}")
+
+
 @bench_app.command("replay")
 def bench_replay(
     days: Annotated[int, typer.Option(min=40, help="Length of the history.")] = 365,

@@ -24,10 +24,10 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +41,7 @@ from twin.finding import Refusal
 from twin.heatpump import HeatPump
 from twin.ledger import ACCOUNTS, J_PER_KWH, Cause
 from twin.plant import Plant, Use
-from twin.service.bench.seeds import collect, known, say
+from twin.service.bench.seeds import collect
 from twin.service.config import load
 from twin.simulate import Fault, FaultKind, Scenario, Simulation, simulate
 from twin.states import derive_exchanger, derive_rejector
@@ -464,15 +464,6 @@ def table(figures: Mapping[str, Any]) -> str:
 # --- the run --------------------------------------------------------------------
 
 
-def _ahead(
-    todo: Iterable[tuple[str, int]], how: How, pool: ProcessPoolExecutor
-) -> Iterator[tuple[str, Callable[[], Mapping[str, Any]]]]:
-    """Begin all seeds at once, and hand out their answers in order."""
-    started = [(label, pool.submit(run, seed, how)) for label, seed in todo]
-    for label, future in started:
-        yield label, future.result
-
-
 def measured(
     numbers: Iterable[int], how: How, *, workers: int, resume: Path | None = None
 ) -> tuple[dict[str, Any], dict[str, bool]]:
@@ -494,15 +485,9 @@ def measured(
     dict, dict
         Figures, and by promise whether it is kept.
     """
-    asked = [
-        (f"seed {seed}, {how.days} d, {how.minutes} min", seed) for seed in numbers
-    ]
-    there = known(resume)
-    todo = [job for job in asked if job[0] not in there]
-    say(f"{len(asked)} seeds, {len(asked) - len(todo)} of them known")
-    with ProcessPoolExecutor(workers) as pool:
-        rows = collect(_ahead(todo, how, pool), resume)
-    rows += collect(((label, dict) for label, _ in asked if label in there), resume)
-    of = {row["case"]: row for row in rows}
-    figures = figures_of([of[label] for label, _ in asked])
+    asked = (
+        (f"seed {seed}, {how.days} d, {how.minutes} min", partial(run, seed, how))
+        for seed in numbers
+    )
+    figures = figures_of(collect(asked, resume, workers))
     return figures, promises_of(figures)

@@ -42,7 +42,9 @@ NOTICED = 6.0
 """Sum of daily deviations at which the energy balance is looked into. [1]"""
 _RECENT = 7
 _CHANCE = 0.25  # of the limit
-_STEP = 6.0  # standard deviations by which daily values jump when something happened
+# What daily values jump by when something happened: standard deviations, and more
+# than a cold spell, of which physics may miss two per cent.
+_STEP, _STEP_LEAST = 6.0, 0.04
 _STALE = timedelta(days=3)
 _RESTED = timedelta(days=21)  # a machine seldom stands for hours
 _STALE_LYING = timedelta(days=30)
@@ -438,9 +440,9 @@ def _stepped(case: _Case, series: pd.DataFrame, began: datetime) -> datetime:
     for first in range(1, len(value)):
         before, after = value[:first], value[first:]
         chance = scatter * np.sqrt(1.0 / len(before) + 1.0 / len(after))
-        size = float(abs(after.mean() - before.mean()) / chance)
-        if size > best:
-            found, best = _day_before(last["time"].iloc[first]), size
+        size = float(abs(after.mean() - before.mean()))
+        if size > _STEP_LEAST and size / chance > best:
+            found, best = _day_before(last["time"].iloc[first]), size / chance
     return max(found, began)
 
 

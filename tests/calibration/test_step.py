@@ -52,6 +52,13 @@ def test_what_came_before_a_jump_is_left_out(
     assert begin(low + 0.3 * noise) == BEGAN + timedelta(days=before)
 
 
+@given(before=st.integers(20, 60), after=st.integers(2, 6))
+def test_a_cold_spell_is_no_jump(before: int, after: int) -> None:
+    """Two per cent at once are what physics may miss, however still the days were."""
+    spell = np.repeat([0.98, 0.96], [before, after])
+    assert begin(spell) == BEGAN
+
+
 @given(seed=st.integers(0, 2**32 - 1), days=st.integers(10, 60))
 def test_what_creeps_has_begun_when_it_began(seed: int, days: int) -> None:
     """The control: a tenth of a deviation a day, and what days scatter, is no jump."""

@@ -44,12 +44,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-ConfigFile = Annotated[
-    Path,
-    typer.Option(
-        "--config", "-c", envvar="HPTWIN_CONFIG", help="The plant's configuration."
-    ),
-]
+_CONFIG = typer.Option(
+    "--config", "-c", envvar="HPTWIN_CONFIG", help="The plant's configuration."
+)
+ConfigFile = Annotated[Path, _CONFIG]
+MaybeConfigFile = Annotated[Path | None, _CONFIG]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 DEFAULT_CONFIG = Path("plant.toml")
 
@@ -431,12 +430,7 @@ ResultsFolder = Annotated[
 def report(
     month: Annotated[str, typer.Option("--month", help="Such as 2026-03.")],
     results: ResultsFolder = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            "--config", "-c", envvar="HPTWIN_CONFIG", help="The plant's configuration."
-        ),
-    ] = None,
+    config: MaybeConfigFile = None,
     page: Annotated[
         Path | None, typer.Option("--out", help="An .html or, by the extra, a .pdf.")
     ] = None,
@@ -477,12 +471,7 @@ def export(
     year: Annotated[str, typer.Option("--year", help="Such as 2026.")] = "",
     month: Annotated[str, typer.Option("--month", help="Such as 2026-03.")] = "",
     results: ResultsFolder = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            "--config", "-c", envvar="HPTWIN_CONFIG", help="The plant's configuration."
-        ),
-    ] = None,
+    config: MaybeConfigFile = None,
     file: Annotated[
         Path | None, typer.Option("--out", help="A CSV; stdout without it.")
     ] = None,

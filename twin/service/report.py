@@ -27,6 +27,7 @@ from twin.service.reporting import Books, ReportError
 from twin.service.results import parse_instant
 from twin.service.web import ahead, views
 from twin.service.web import field as say
+from twin.service.web.rendering import environment
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -738,15 +739,7 @@ def _heads(found: Report) -> Sequence[tuple[str, str, bool]]:
 
 @cache
 def _template() -> Any:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    return Environment(
-        loader=FileSystemLoader(_HERE / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    ).get_template("report_file.html")
+    return environment().get_template("report_file.html")
 
 
 _COLOUR = re.compile(r"--([\w-]+):\s*([^;]+);")

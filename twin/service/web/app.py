@@ -32,7 +32,6 @@ from fastapi.responses import (
     StreamingResponse,
 )
 from fastapi.staticfiles import StaticFiles
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -66,6 +65,7 @@ from twin.service.web import (
 )
 from twin.service.web import field as say
 from twin.service.web.fitted import grouped
+from twin.service.web.rendering import environment
 
 if TYPE_CHECKING:
     from typing import Self
@@ -334,13 +334,7 @@ class _Room:
     def __init__(self, page: Page) -> None:
         self._page = page
         self.where = say.zone(page.timezone)
-        self._templates = Environment(
-            loader=FileSystemLoader(_HERE / "templates"),
-            autoescape=select_autoescape(default=True, default_for_string=True),
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
+        self._templates = environment()
         self._templates.globals.update(
             Severity=Severity,
             Closure=Closure,

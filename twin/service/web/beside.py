@@ -18,6 +18,7 @@ from twin.service import compare
 from twin.service.compare import CompareError, Comparison, Course
 from twin.service.results import Results, ResultsError
 from twin.service.web import field as say
+from twin.service.web.rendering import environment
 
 Array = NDArray[np.float64]
 
@@ -146,7 +147,7 @@ def document(found: Comparison) -> str:
         The page: light, dark and narrow as its reader's screen is.
     """
     style = (_HERE / "static" / "style.css").read_text(encoding="utf-8")
-    template = _templates().get_template("compare_file.html")
+    template = _template()
     text: str = template.render(
         found=found, pictures=pictures(found), style=style, **_said()
     )
@@ -158,16 +159,8 @@ def _said() -> dict[str, Any]:
 
 
 @cache
-def _templates() -> Any:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    return Environment(
-        loader=FileSystemLoader(_HERE / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+def _template() -> Any:
+    return environment().get_template("compare_file.html")
 
 
 def kept(folder: Path | None) -> list[str]:

@@ -332,15 +332,24 @@ def _injection(
     as the service would: by its physics and flow laws, its tracked degradations,
     its correction, and by its centre, scatter and limit. Each must find what the
     reference finds. One that differs from the reference in nothing but its
-    degradation does so by construction; the sentence says it.
+    degradation does so by construction; nothing is put then, and the sentence says
+    it.
     """
     served = _undone(candidate, reference)
-    same = served == reference
+    if served == reference:
+        return [
+            Gate(
+                "injected",
+                True,
+                1.0,
+                KEPT,
+                "Every fault would show by construction: the candidate judges by all"
+                " that the reference judges by.",
+            )
+        ]
     ends = pd.DatetimeIndex(held.index).ceil("D")
     ran = held["window_s"].where(held["steady"]).groupby(ends).sum()
-    # What holds by construction is shown on one day; three would say the same.
-    judged = 1 if same else _JUDGED_DAYS
-    last = ran.index[ran >= 3600.0 * LEAST_DAY_HOURS][-judged:]
+    last = ran.index[ran >= 3600.0 * LEAST_DAY_HOURS][-_JUDGED_DAYS:]
     days = held[np.asarray(ends.isin(last)) & held["steady"].to_numpy(dtype=bool)]
     if not len(days):
         return []
@@ -353,7 +362,7 @@ def _injection(
     def put(name: str, what: str, faulty: pd.DataFrame, own: str) -> list[Gate]:
         faulty = derive(faulty, machine)
         theirs = _evidence(faulty, reference, machine)
-        ours = theirs if same else _evidence(faulty, served, machine)
+        ours = _evidence(faulty, served, machine)
         # An offset that makes a probe a liar leaves the equipment without a verdict.
         keys = [key for key in (own, _COP) if key in base and key in theirs]
         shown = {key: theirs[key] - base[key] for key in keys}
@@ -367,7 +376,6 @@ def _injection(
             return []  # the reference cannot tell it either
         worst = min(kept, key=lambda key: float(np.nan_to_num(kept[key], nan=-1e9)))
         share = kept[worst]
-        why = "by construction, since it judges by all that the reference judges by"
         return [
             Gate(
                 f"injected_{name}",
@@ -375,8 +383,7 @@ def _injection(
                 share,
                 KEPT,
                 f"{what} put on the hold-out keeps {share:.0%} of its statistic in"
-                f" {worst}, {shown[worst]:.2f} of the limit each day"
-                + (f"; {why}." if same else "."),
+                f" {worst}, {shown[worst]:.2f} of the limit each day.",
             )
         ]
 

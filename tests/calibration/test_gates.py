@@ -53,7 +53,7 @@ def test_a_good_window_is_accepted(faults: tuple[Fault, ...]):
 
     assert verdict.accepted, verdict.reason
     assert all(g.passed for g in verdict.gates)
-    assert {"hours", "balance", "step", "held_out", "injected_condenser"} <= {
+    assert {"hours", "balance", "step", "held_out", "injected"} <= {
         g.name for g in verdict.gates
     }
 
@@ -223,20 +223,32 @@ def test_a_candidate_with_a_sabotaged_part_is_rejected(
     candidate = replace(fit, model=sabotage(fit.model))
     verdict = judge(candidate, model, model, late, told, held_out=(1.0, 1.0, 0.0))
     failed = {g.name for g in verdict.gates if not g.passed}
-    asked = [g for g in verdict.gates if g.name.startswith("injected_")]
+    asked = [g for g in verdict.gates if g.name.startswith("injected")]
 
     assert verdict.accepted is (not gates)
     assert gates <= failed
     assert all(("by construction" in g.sentence) is (not gates) for g in asked)
 
 
-def test_every_fault_of_the_list_is_put_on_the_hold_out():
-    """Both exchangers, compressor, charge and a probe; an honest one shows them."""
+def nearly_honest(model: Model) -> Verdict:
+    """Judge a candidate that differs from the reference by less than matters.
+
+    Of one that does not differ at all nothing is asked.
+    """
     told, found = judged(DAYS)
     late = found[found.index > pd.Timestamp(BEGINS)]
-    verdict = recalibrate(
-        late, reference().model, None, told, now=found.index[-1].to_pydatetime()
-    )
+    fit = fit_degradation(late, model, told)
+    assert isinstance(fit, Fit)
+    pump = heat_pump(fit.model)
+    motor = pump.parameters.motor_efficiency
+    moved = fit.model.with_(physics=pump.replace(motor_efficiency=motor * (1 - 1e-6)))
+    candidate = replace(fit, model=moved)
+    return judge(candidate, model, model, late, told, held_out=(1.0, 1.0, 0.0))
+
+
+def test_every_fault_of_the_list_is_put_on_the_hold_out():
+    """Both exchangers, compressor, charge and a probe; an honest one shows them."""
+    verdict = nearly_honest(reference().model)
     injected = {g.name: g for g in verdict.gates if g.name.startswith("injected_")}
 
     assert set(injected) == {
@@ -254,12 +266,8 @@ def test_an_offset_that_silences_the_equipment_is_still_shown(
 ):
     """While a probe lies nothing is said of the machine; the balance says it."""
     monkeypatch.setattr("calibration.gates.INJECTED_K", 1.0)
-    told, found = judged(DAYS)
-    late = found[found.index > pd.Timestamp(BEGINS)]
-    now = found.index[-1].to_pydatetime()
-    verdict = recalibrate(late, reference().model, None, told, now=now)
 
-    assert gate(verdict, "injected_offset")
+    assert gate(nearly_honest(reference().model), "injected_offset")
 
 
 def test_half_a_percent_of_the_power_cannot_be_hidden():

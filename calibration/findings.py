@@ -28,7 +28,15 @@ from calibration.diagnosis import (
     diagnose,
 )
 from calibration.forecast import last_cleaning
-from calibration.health import BALANCE, RESISTANCE, SLACK, WINSOR, day_ends, stuck
+from calibration.health import (
+    BALANCE,
+    RESISTANCE,
+    SLACK,
+    WINSOR,
+    balance_limit,
+    day_ends,
+    stuck,
+)
 from calibration.model import Model, conditions
 from calibration.operation import APART
 from calibration.standstill import SIDES
@@ -40,6 +48,9 @@ SURE_OF_NAME = 0.99
 """Probability from which one instrument among those that lie is named. [1]"""
 NOTICED = 6.0
 """Sum of daily deviations at which the energy balance is looked into. [1]"""
+# Probability from which a part is named: one that its own trend shows, and one, as a
+# valve, that only the readings of a week do.
+_LIKELY, _LIKELY_UNSEEN = 0.5, 0.9
 _RECENT = 7
 _CHANCE = 0.25  # of the limit
 # What daily values jump by when something happened: standard deviations, and more
@@ -300,11 +311,13 @@ def _accused(
     case: _Case, noticed: Sequence[_Notice], diagnosis: Diagnosis
 ) -> list[Finding]:
     """Return the findings of the parts that the diagnosis names."""
+    shown = {n.component for n in noticed}
     parts = [
         cause.name
         for cause in diagnosis.names
         if cause.blame is Blame.EQUIPMENT
-        and diagnosis.probability(Blame.EQUIPMENT, cause.name) > 0.5
+        and diagnosis.probability(Blame.EQUIPMENT, cause.name)
+        > (_LIKELY if cause.name in shown else _LIKELY_UNSEEN)
     ]
     # Liquids and power show two things, capacity and efficiency, and five parts move
     # them. Which is told by small differences in how they follow load, where the
@@ -544,7 +557,10 @@ def _balance_run(case: _Case) -> _Run:
         return nothing
     scatter = case.model.tuning.get(indicator_key(*BALANCE), {}).get("scatter", 0.02)
     away = series["value"].to_numpy(dtype=float) - 1.0
-    z = np.clip(away / scatter, -WINSOR, WINSOR)
+    # A day that is less certain says less, as its limit does.
+    usual = balance_limit(case.model, 0.0) / scatter
+    wider = series["limit"].to_numpy(dtype=float) / usual
+    z = np.clip(away / (scatter * wider), -WINSOR, WINSOR)
     high, first_high = _sum_since(z)
     low, first_low = _sum_since(-z)
     first = first_high if high >= low else first_low

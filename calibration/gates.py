@@ -25,7 +25,7 @@ from calibration.fit import (
     indicator_key,
     indicator_of,
 )
-from calibration.health import BALANCE_SHIFT, daily, stuck
+from calibration.health import balance_half, balance_limit, daily, stuck
 from calibration.model import Model, conditions, expect, familiar, heat_pump
 from calibration.steady import Why
 from twin.finding import Refusal
@@ -250,8 +250,7 @@ def _sensors(windows: pd.DataFrame, reference: Model, machine: Machine) -> list[
     if np.isfinite(reference.closure):
         error = steady["energy_balance_error"].dropna()
         shift = abs(float(error.median()) - reference.closure) if len(error) else np.inf
-        scatter = reference.tuning.get("balance/closure", {}).get("scatter", 0.003)
-        limit = max(BALANCE_SHIFT, 5.0 * scatter)
+        limit = balance_limit(reference, balance_half(steady, reference, machine))
         gates.append(
             Gate(
                 "balance",

@@ -88,20 +88,20 @@ def _of_machine(day: pd.DataFrame, model: Model, machine: Machine) -> _Found:
             found[indicator_of(name, model)] = (value, low, high, fit.windows)
     found[_COP] = _cop_ratio(steady, model, machine)
     if np.isfinite(model.closure):
-        sigma = _balance_sigma(steady, model, machine)
-        found[BALANCE] = _closed(steady["energy_balance_error"], model, sigma)
+        half = balance_half(steady, model, machine)
+        found[BALANCE] = _closed(steady["energy_balance_error"], model, half)
     return found
 
 
 def _closed(
-    error: pd.Series[float], model: Model, sigma: float
+    error: pd.Series[float], model: Model, half: float
 ) -> tuple[float, float, float, int]:
     """One plus what the energy balance has moved by since the reference."""
     known = error.dropna()
     if len(known) < 3:
         return (float("nan"), float("nan"), float("nan"), 0)
     value = 1.0 + float(known.median()) - model.closure
-    return (value, value - 1.96 * sigma, value + 1.96 * sigma, len(known))
+    return (value, value - half, value + half, len(known))
 
 
 def _cop_ratio(
@@ -125,7 +125,24 @@ def _cop_ratio(
     return (value, value * np.exp(-half), value * np.exp(half), len(known))
 
 
-def _balance_sigma(steady: pd.DataFrame, model: Model, machine: Machine) -> float:
+def balance_half(steady: pd.DataFrame, model: Model, machine: Machine) -> float:
+    """Return half of the 95 % interval of how far the energy balance closes.
+
+    Parameters
+    ----------
+    steady : DataFrame
+        Steady windows.
+    model : Model
+        The reference.
+    machine : Machine
+        Its instruments.
+
+    Returns
+    -------
+    float
+        Propagated from the temperature pairs and flows of both sides at the windows'
+        median temperature differences; NaN without windows. [1]
+    """
     drifts = drifts_since_baseline(model, machine, steady)
     total = 0.0
     for side in ("source", "sink"):
@@ -133,7 +150,7 @@ def _balance_sigma(steady: pd.DataFrame, model: Model, machine: Machine) -> floa
         span = max(float((steady[inlet] - steady[outlet]).abs().median()), 0.1)
         pair = np.hypot(drifts.get(inlet, 0.07), 0.07) / span
         total += pair**2 + drifts.get(f"{side}_flow_kg_s", 0.005) ** 2
-    return float(np.sqrt(total))
+    return 1.96 * float(np.sqrt(total))
 
 
 def _of_exchanger(day: pd.DataFrame, model: Model, exchanger: Exchanger) -> _Found:
@@ -181,7 +198,8 @@ def _of_exchanger(day: pd.DataFrame, model: Model, exchanger: Exchanger) -> _Fou
             ends = base[f"{side}_inlet_temp_degc"] - base[f"{side}_outlet_temp_degc"]
             pair = 0.07 * 1.4142 / max(float(ends.abs().median()), 0.1)
             sigma = float(np.hypot(sigma, np.hypot(pair, 0.005)))
-        found[BALANCE] = _closed(steady["exchanger_balance_error"], model, sigma)
+        error = steady["exchanger_balance_error"]
+        found[BALANCE] = _closed(error, model, 1.96 * sigma)
     return found
 
 
@@ -274,7 +292,7 @@ def _judged(
             centre, scatter = tuning.get("centre", 1.0), tuning.get("scatter", 0.02)
             limit = tuning.get("limit", USUAL_LIMIT)
             if (component, indicator) == BALANCE:
-                limit = _balance_limit(model) / scatter
+                limit = balance_limit(model, (high - low) / 2.0) / scatter
             before = carried.get(key, 0.0)
             cleaned = last_cleaning(log, model.unit, component, end.to_pydatetime())
             if cleaned is not None and (key not in judged or judged[key] <= cleaned):
@@ -320,16 +338,39 @@ def _last_rows(history: pd.DataFrame, unit: str) -> pd.DataFrame:
     return mine.drop_duplicates(["component", "indicator"], keep="last")
 
 
-def _balance_limit(model: Model) -> float:
-    """Return the shift of the energy balance beyond which a probe lies. [1]."""
+def balance_limit(model: Model, half: float) -> float:
+    """Return the shift of the energy balance beyond which a probe lies.
+
+    It is what the reference's days scatter by, on a day whose closure is as certain
+    as theirs. At small loads a probe's constant error is a larger share of the
+    temperature difference, and the balance moves though no probe did.
+
+    Parameters
+    ----------
+    model : Model
+        The reference; its ``tuning`` says how certain its own days were.
+    half : float
+        Half of the day's 95 % interval, propagated from its instruments; NaN where
+        there is none. [1]
+
+    Returns
+    -------
+    float
+        The limit, never less than the reference's own. [1]
+    """
     tuning = model.tuning.get(indicator_key(*BALANCE), {})
-    return max(5.0 * tuning.get("scatter", 0.02), BALANCE_SHIFT)
+    least = max(5.0 * tuning.get("scatter", 0.02), BALANCE_SHIFT)
+    usual = tuning.get("half", float("nan"))
+    wider = half / usual if usual > 0.0 else 1.0
+    return least * max(1.0, float(np.nan_to_num(wider, nan=1.0)))
 
 
 def _unbalanced(found: _Found, model: Model) -> bool:
-    value = found.get(BALANCE, (float("nan"),))[0]
+    if BALANCE not in found:
+        return False
+    value, low, high, _ = found[BALANCE]
     centre = model.tuning.get(indicator_key(*BALANCE), {}).get("centre", 1.0)
-    return abs(value - centre) > _balance_limit(model)
+    return abs(value - centre) > balance_limit(model, (high - low) / 2.0)
 
 
 def tune(
@@ -356,7 +397,8 @@ def tune(
     -------
     Model
         With ``tuning``: by indicator the centre and scatter of its daily values
-        and a CUSUM limit that a healthy year exceeds once in ten. [1]
+        and a CUSUM limit that a healthy year exceeds once in ten; of the energy
+        balance also how certain a day usually is. [1]
     """
     model = _with_loops(windows, model, device)
     return _tuned(_measured(windows, model.with_(tuning={}), device), model, seed)
@@ -433,11 +475,10 @@ def _tuned(days: _Days, model: Model, seed: int) -> Model:
         z = np.clip((centre - values) / centre / scatter, -WINSOR, WINSOR)
         if indicator == RESISTANCE:
             z = -z
-        tuning[indicator_key(str(component), str(indicator))] = {
-            "centre": centre,
-            "scatter": scatter,
-            "limit": _limit(z, seed),
-        }
+        learnt = {"centre": centre, "scatter": scatter, "limit": _limit(z, seed)}
+        if (component, indicator) == BALANCE:
+            learnt["half"] = float(((part["high"] - part["low"]) / 2.0).median())
+        tuning[indicator_key(str(component), str(indicator))] = learnt
     return model.with_(tuning=tuning)
 
 

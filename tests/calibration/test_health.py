@@ -9,11 +9,14 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from simulated import REFERENCE_DAYS, exchanger, judged, machine, reference, season
 
 from calibration.findings import Prices, findings
 from calibration.fit import Fit, fit_exchanger
-from calibration.health import COLUMNS, daily, stuck, tune
+from calibration.health import COLUMNS, balance_limit, daily, stuck, tune
+from calibration.model import Model
 from calibration.steady import windows
 from twin.finding import Finding, FindingKind
 from twin.plant import Action, Machine, Maintenance
@@ -337,3 +340,46 @@ def test_a_fouled_exchanger_is_found_and_a_clean_one_left_alone(size: float):
         assert one.low <= 1.0 - float(truth) <= one.high
     else:
         assert result == []
+
+
+def balance(late: pd.DataFrame, model: Model, told: Machine) -> pd.DataFrame:
+    """Return the balance's rows of windows at a third of their load.
+
+    The source's outlet probe has always read 0.1 K too high: a share of the
+    temperature difference that grew.
+    """
+    span = late["source_inlet_temp_degc"] - late["source_outlet_temp_degc"]
+    small = late.assign(
+        source_outlet_temp_degc=late["source_inlet_temp_degc"] - span / 3.0,
+        energy_balance_error=late["energy_balance_error"] + 0.1 / (span / 3.0)
+        - 0.1 / span,
+    )  # fmt: skip
+    rows = daily(small, model, told)
+    return rows[rows["component"] == "balance"]
+
+
+def test_a_probe_that_always_erred_is_no_liar_at_small_loads():
+    """The day's own uncertainty is in the limit; the control has the usual day's."""
+    told, late, _ = usual()
+    model = reference().model
+    rows = balance(late, model, told)
+    tuning = dict(model.tuning["balance/closure"])
+    del tuning["half"]
+    control = balance(
+        late, model.with_(tuning={**model.tuning, "balance/closure": tuning}), told
+    )
+
+    assert (rows["statistic"] <= rows["limit"]).all()
+    assert (control["statistic"] > control["limit"]).any()
+
+
+@given(half=st.floats(0.0, 1.0))
+def test_a_less_certain_day_never_has_a_closer_limit(half: float):
+    """As certain as usual or more, the limit is what the reference's days gave."""
+    model = reference().model
+    usual_half = model.tuning["balance/closure"]["half"]
+    limit = balance_limit(model, half)
+
+    assert limit >= balance_limit(model, usual_half)
+    assert limit <= balance_limit(model, half * 1.1)
+    assert balance_limit(model, float("nan")) == balance_limit(model, usual_half)

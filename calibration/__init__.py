@@ -15,9 +15,9 @@ handed in and out. Per unit, in the order of event time::
     found = fit.fit_reference(windows, machine, flows=flows)  # fit_exchanger(...)
     # each of them may be a Refusal: say its sentence, try again tomorrow
     model, refused = fit.with_correction(found.model, windows)
-    reference, history = health.commission(windows, model, machine)
+    reference, rows = health.commission(windows, model, machine)
     verdict = commissioning.admit(             # is it clean, and did it stand still?
-        replace(found, model=reference), history, machine, windows,
+        replace(found, model=reference), rows, machine, windows,
         before=old_reference, changes=log,     # both only where there was one before
     )
     record = registry.save(
@@ -25,11 +25,12 @@ handed in and out. Per unit, in the order of event time::
         provenance={"start": found.start, "stop": found.stop,
                     "windows": found.windows, "minutes": minutes, "config": sha},
     )
+    history = trend(rows, unit)
     # Every day; let the frame begin an hour before the day and cut it off after.
     today = steady.windows(frame, machine, minutes)
     today = today[today.index > midnight]
     rows = health.daily(today, reference, machine, history=history, log=log)
-    history = pd.concat([history, rows])
+    history = history.followed_by(rows)
     # Every week; `windows` are those of the last 28 days.
     verdict = gates.recalibrate(windows, reference, current, machine, now=now, log=log)
     registry.save(

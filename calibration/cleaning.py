@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from calibration.degradation import indicator_key
 from calibration.health import SLACK, WINSOR
+from calibration.trend import Trend
 from twin.plant import Action, Maintenance
 
 Array = NDArray[np.float64]
@@ -95,18 +96,16 @@ class Cleaning:
 
 
 def cleanings(
-    history: pd.DataFrame, log: Iterable[Maintenance], unit: str, *, now: datetime
+    history: Trend, log: Iterable[Maintenance], *, now: datetime
 ) -> tuple[Cleaning, ...]:
     """Tell of each cleaning of a unit whether it shows, and find the unlogged ones.
 
     Parameters
     ----------
-    history : DataFrame
-        All rows of :func:`calibration.health.daily` so far.
+    history : Trend
+        All rows of :func:`calibration.health.daily` so far, of the unit.
     log : iterable of Maintenance
         The maintenance log as people wrote it.
-    unit : str
-        The unit.
     now : datetime
         The clock of the data; what is later is not looked at. UTC.
 
@@ -115,12 +114,7 @@ def cleanings(
     tuple of Cleaning
         By time; a logged line without a component speaks of every surface.
     """
-    known = history[
-        (history["unit"] == unit)
-        & (history["indicator"] == _INDICATOR)
-        & (history["time"] <= pd.Timestamp(now))
-        & history["value"].notna()
-    ]
+    unit = history.unit
     lines = [
         line
         for line in log
@@ -128,12 +122,13 @@ def cleanings(
     ]
     cleaned = [line for line in lines if line.action is Action.CLEANED]
     found: list[Cleaning] = []
-    for component, rows in known.groupby("component"):
-        name = str(component)
-        days = rows.sort_values("time", kind="stable")
-        ends = pd.DatetimeIndex(days["time"])
-        value = days["value"].to_numpy(dtype=float)
-        top = days["high"].to_numpy(dtype=float) / value
+    for (name, indicator), series in sorted(history.series.items()):
+        if indicator != _INDICATOR:
+            continue
+        days = series.between(until=now).judged()
+        if not len(days):
+            continue
+        ends, value, top = days.ends, days.value, days.high / days.value
         mine = [line.time for line in cleaned if line.component in ("", name)]
         usual = _wander(ends, value, mine)
         logged = [_judged(ends, value, time, usual) for time in mine]
@@ -185,10 +180,10 @@ def believed(
 
 
 def restarted(
-    history: pd.DataFrame,
+    history: Trend,
     seen: Iterable[Cleaning],
     tuning: Mapping[str, Mapping[str, float]],
-) -> pd.DataFrame:
+) -> Trend:
     """Return the trend with the evidence of what was cleaned begun anew.
 
     A cleaning shows days after it was done; the sum over daily deviations is then
@@ -196,7 +191,7 @@ def restarted(
 
     Parameters
     ----------
-    history : DataFrame
+    history : Trend
         All rows of :func:`calibration.health.daily` so far, of one unit.
     seen : iterable of Cleaning
         Of :func:`cleanings`.
@@ -205,8 +200,8 @@ def restarted(
 
     Returns
     -------
-    DataFrame
-        The same rows; ``history`` itself where nothing was cleaned.
+    Trend
+        The same days; ``history`` itself where nothing was cleaned.
     """
     last: dict[str, datetime] = {}
     for one in seen:
@@ -214,24 +209,21 @@ def restarted(
             last[one.component] = max(one.time, last.get(one.component, one.time))
     if not last:
         return history
-    statistic = history["statistic"].to_numpy(dtype=float, copy=True)
-    values = history["value"].to_numpy(dtype=float)
+    anew = dict(history.series)
     for component, time in last.items():
-        rows = (
-            (history["component"] == component)
-            & (history["indicator"] == _INDICATOR)
-            & (history["time"] > pd.Timestamp(time))
-        )
-        scatter = tuning.get(indicator_key(component, _INDICATOR), {}).get(
-            "scatter", 0.02
-        )
+        key = (component, _INDICATOR)
+        series = history.of(*key)
+        scatter = tuning.get(indicator_key(*key), {}).get("scatter", 0.02)
+        statistic = series.statistic.copy()
         total = 0.0
-        for place in np.flatnonzero(rows.to_numpy()):
-            if np.isfinite(values[place]):
-                z = (1.0 - values[place]) / scatter
+        for place in range(len(series) - len(series.between(after=time)), len(series)):
+            value = float(series.value[place])
+            if np.isfinite(value):
+                z = (1.0 - value) / scatter
                 total = max(0.0, total + min(max(z, -WINSOR), WINSOR) - SLACK)
             statistic[place] = total
-    return history.assign(statistic=statistic)
+        anew[key] = series.with_statistic(statistic)
+    return Trend(history.unit, anew)
 
 
 def _sides(ends: pd.DatetimeIndex, time: datetime) -> tuple[slice, slice]:

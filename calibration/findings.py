@@ -40,6 +40,7 @@ from calibration.health import (
 from calibration.model import Model, conditions
 from calibration.operation import APART
 from calibration.standstill import SIDES
+from calibration.trend import Series, Trend
 from twin.finding import Finding, FindingKind, Refusal
 from twin.heatpump import HeatPump
 from twin.plant import Exchanger, Machine, Maintenance
@@ -52,11 +53,13 @@ NOTICED = 6.0
 # valve, that only the readings of a week do.
 _LIKELY, _LIKELY_UNSEEN = 0.5, 0.9
 _RECENT = 7
+_RECENTLY = timedelta(days=_RECENT)
 _CHANCE = 0.25  # of the limit
 # What daily values jump by when something happened: standard deviations, and more
 # than a cold spell, of which physics may miss two per cent.
 _STEP, _STEP_LEAST = 6.0, 0.04
 _STALE = timedelta(days=3)
+_NEVER = pd.DatetimeIndex([], tz="UTC")
 _RESTED = timedelta(days=21)  # a machine seldom stands for hours
 _STALE_LYING = timedelta(days=30)
 _LOOK_BACK = timedelta(days=45)
@@ -134,7 +137,7 @@ class Prices:
 class _Case:
     """What a finding is made of: one device on one day."""
 
-    history: pd.DataFrame
+    trend: Trend
     model: Model
     device: Machine | Exchanger
     windows: pd.DataFrame
@@ -144,13 +147,13 @@ class _Case:
     version: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Notice:
     """A trend that left what chance does to it, and the begin of its last step."""
 
     component: str
     indicator: str
-    series: pd.DataFrame
+    series: Series
     began: datetime
     stepped: datetime
     value: float
@@ -168,7 +171,7 @@ class _Notice:
 
 
 def findings(
-    history: pd.DataFrame,
+    history: Trend,
     model: Model,
     device: Machine | Exchanger,
     windows: pd.DataFrame,
@@ -182,7 +185,7 @@ def findings(
 
     Parameters
     ----------
-    history : DataFrame
+    history : Trend
         All rows of :func:`calibration.health.daily` so far.
     model : Model
         The unit's reference.
@@ -208,7 +211,7 @@ def findings(
         the causes that the readings cannot tell apart, and the test that would.
     """
     case = _Case(
-        history=history[history["unit"] == model.unit],
+        trend=history,
         model=model,
         device=device,
         windows=windows,
@@ -247,7 +250,7 @@ def findings(
     if not run.lies:
         # What an instrument said while it lied says nothing of today.
         recent = recent[~day_ends(recent.index).isin(run.unbalanced)]
-    age = now - case.history["time"].iloc[0].to_pydatetime()
+    age = now - (history.first or now)
     diagnosis = _diagnosed(recent, model, device, age, apart.rests_since(began))
     if isinstance(diagnosis, Refusal):
         sure = [_equipment(case, n) for n in noticed if n.sure]
@@ -377,91 +380,75 @@ def _holding(sensors: Sequence[Finding], held: Sequence[Finding]) -> list[Findin
 def _noticed(case: _Case, stale: timedelta = _STALE) -> list[_Notice]:
     """Return the trends of equipment that are over their limit now."""
     found = []
-    for component, indicator in _over(case, stale):
-        rows = case.history[
-            (case.history["component"] == component)
-            & (case.history["indicator"] == indicator)
-        ]
+    for component, indicator in sorted(case.trend.series):
+        if indicator not in _LEAST:
+            continue
+        series = _fresh(case.trend.of(component, indicator), case.now, stale)
+        if series is None or not series.beyond[-1]:
+            continue
         cleaned = last_cleaning(case.log, case.model.unit, component, case.now)
-        if cleaned is not None:
-            rows = rows[rows["time"] > pd.Timestamp(cleaned)]
-        series = _series(rows, case.now, stale)
-        if series is None:
+        series = series.between(after=cleaned)
+        if not len(series):
             continue
-        end = series.iloc[-1]
-        if float(end["statistic"]) <= float(end["limit"]):
-            continue
-        began = _began(series)
-        last = series[series["time"] > end["time"] - pd.Timedelta(days=_RECENT)]
+        first = _began(series)
         # Days before it began would make it look smaller.
-        last = last[last["time"] > pd.Timestamp(began)]
-        value, low, high = (float(last[c].median()) for c in ("value", "low", "high"))
+        last = series[first:].between(after=series.end(-1) - _RECENTLY)
+        value, low, high = (
+            float(np.median(ends)) for ends in (last.value, last.low, last.high)
+        )
         worse = value - 1.0 if indicator == RESISTANCE else 1.0 - value
         if len(last) < 2 or worse <= _LEAST[indicator]:
             continue
+        scatter = _scatter(case.model, component, indicator)
         found.append(
             _Notice(
-                component, indicator, series, began, _stepped(case, series, began),
-                value, low, high, len(last),
+                component=component,
+                indicator=indicator,
+                series=series,
+                began=series.begin(first),
+                stepped=series.begin(max(_stepped(series, scatter), first)),
+                value=value,
+                low=low,
+                high=high,
+                days=len(last),
             )
-        )  # fmt: skip
+        )
     return found
 
 
-def _over(case: _Case, stale: timedelta) -> list[tuple[str, str]]:
-    """Return the trends whose newest value is over its limit; most days it is none."""
-    time = case.history["time"]
-    new = (time >= pd.Timestamp(case.now - stale)) & (time <= pd.Timestamp(case.now))
-    last = case.history[new & case.history["value"].notna()]
-    last = last.sort_values("time", kind="stable")
-    last = last.drop_duplicates(["component", "indicator"], keep="last")
-    over = last[last["statistic"] > last["limit"]]
-    keys = zip(map(str, over["component"]), map(str, over["indicator"]), strict=True)
-    return sorted(key for key in keys if key[1] in _LEAST)
+def _fresh(series: Series, now: datetime, stale: timedelta) -> Series | None:
+    """Return the days that were judged by now, None if the last is too old."""
+    known = series.between(until=now).judged()
+    return known if len(known) and now - known.end(-1) <= stale else None
 
 
-def _series(
-    rows: pd.DataFrame, now: datetime, stale: timedelta = _STALE
-) -> pd.DataFrame | None:
-    told = rows["value"].notna() & (rows["time"] <= pd.Timestamp(now))
-    known = rows[told.to_numpy()]
-    if not known["time"].is_monotonic_increasing:
-        known = known.sort_values("time", kind="stable")
-    if not len(known) or pd.Timestamp(now) - known["time"].iloc[-1] > stale:
-        return None
-    return known
+def _scatter(model: Model, component: str, indicator: str) -> float:
+    return model.tuning.get(indicator_key(component, indicator), {}).get(
+        "scatter", 0.02
+    )
 
 
-def _began(series: pd.DataFrame) -> datetime:
-    """Return when the present run of the CUSUM left what chance does to it."""
-    calm = (series["statistic"] <= _CHANCE * series["limit"]).to_numpy(dtype=bool)
-    first = int(np.flatnonzero(calm)[-1]) + 1 if calm.any() else 0
-    return _day_before(series["time"].iloc[min(first, len(series) - 1)])
+def _began(series: Series) -> int:
+    """Return the day on which the present run of the CUSUM left chance behind."""
+    calm = np.flatnonzero(series.statistic <= _CHANCE * series.limit)
+    return min(int(calm[-1]) + 1, len(series) - 1) if len(calm) else 0
 
 
-def _stepped(case: _Case, series: pd.DataFrame, began: datetime) -> datetime:
-    """Return when the last days' value jumped, or when the trend began.
+def _stepped(series: Series, scatter: float) -> int:
+    """Return the day at which the last days' value jumped, the first where none did.
 
     Evidence may have gathered for weeks when the machine changes at once. Days before
     such a step, and those after it, have no cause in common.
     """
-    last = series.tail(_RECENT + 1)
-    key = indicator_key(str(last["component"].iloc[0]), str(last["indicator"].iloc[0]))
-    scatter = case.model.tuning.get(key, {}).get("scatter", 0.02)
-    value = last["value"].to_numpy(dtype=float)
-    found, best = began, _STEP
+    value = series.value[-_RECENT - 1 :]
+    found, best = 0, _STEP
     for first in range(1, len(value)):
         before, after = value[:first], value[first:]
         chance = scatter * np.sqrt(1.0 / len(before) + 1.0 / len(after))
         size = float(abs(after.mean() - before.mean()))
         if size > _STEP_LEAST and size / chance > best:
-            found, best = _day_before(last["time"].iloc[first]), size / chance
-    return max(found, began)
-
-
-def _day_before(end: pd.Timestamp) -> datetime:
-    start: datetime = (end - pd.Timedelta(days=1)).to_pydatetime()
-    return start
+            found, best = len(series) - len(value) + first, size / chance
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -510,20 +497,16 @@ class _Apart:
 
 def _apart(case: _Case) -> _Apart:
     """Return what the machine's last rests say of its probes."""
-    lately = case.history["time"] > pd.Timestamp(case.now - _RESTED)
-    rows = case.history[(case.history["indicator"] == APART) & lately]
     rests: dict[str, tuple[datetime, float, float]] = {}
     over: list[datetime] = []
     for side in SIDES:
-        last = rows[rows["component"] == side].tail(2)
+        last = case.trend.of(side, APART).between(after=case.now - _RESTED)[-2:]
         if not len(last):
             continue
-        end = last.iloc[-1]
-        sigma = float(end["high"] - end["low"]) / (2.0 * 1.96)
-        rests[side] = (end["time"].to_pydatetime(), float(end["value"]), sigma)
-        beyond = (last["statistic"] > last["limit"]).to_numpy(dtype=bool)
-        if len(last) == 2 and beyond.all():
-            over.append(_day_before(last["time"].iloc[0]))
+        sigma = float(last.high[-1] - last.low[-1]) / (2.0 * 1.96)
+        rests[side] = (last.end(-1), float(last.value[-1]), sigma)
+        if len(last) == 2 and last.beyond.all():
+            over.append(last.begin(0))
     return _Apart(rests, bool(over), min(over, default=case.now))
 
 
@@ -545,36 +528,29 @@ def _sum_since(z: NDArray[np.float64]) -> tuple[float, int]:
 
 def _balance_run(case: _Case) -> _Run:
     """Add up what the energy balance has shown of late."""
-    none = pd.DatetimeIndex([], tz="UTC")
-    nothing = _Run(0.0, 0.0, 0.0, case.now, case.now, False, none)
-    rows = case.history[
-        (case.history["component"] == BALANCE[0])
-        & (case.history["indicator"] == BALANCE[1])
-        & (case.history["time"] > pd.Timestamp(case.now - _LOOK_BACK))
-    ]
-    series = _series(rows, case.now)
+    nothing = _Run(0.0, 0.0, 0.0, case.now, case.now, False, _NEVER)
+    lately = case.trend.of(*BALANCE).between(after=case.now - _LOOK_BACK)
+    series = _fresh(lately, case.now, _STALE)
     if series is None:
         return nothing
-    scatter = case.model.tuning.get(indicator_key(*BALANCE), {}).get("scatter", 0.02)
-    away = series["value"].to_numpy(dtype=float) - 1.0
+    scatter = _scatter(case.model, *BALANCE)
+    away = series.value - 1.0
     # A day that is less certain says less, as its limit does.
-    usual = balance_limit(case.model, 0.0) / scatter
-    wider = series["limit"].to_numpy(dtype=float) / usual
+    wider = series.limit * scatter / balance_limit(case.model, 0.0)
     z = np.clip(away / (scatter * wider), -WINSOR, WINSOR)
     high, first_high = _sum_since(z)
     low, first_low = _sum_since(-z)
     first = first_high if high >= low else first_low
-    over = (series["statistic"] > series["limit"]).to_numpy(dtype=bool)
-    last = series.iloc[-1]
+    over = series.beyond
     recent = away[first:][-_RECENT:] if first < len(away) else away[-1:]
     return _Run(
         shift=float(np.median(recent)),
-        half=float(last["high"]) - float(last["value"]),
+        half=float(series.high[-1] - series.value[-1]),
         statistic=max(high, low),
-        began=_day_before(series["time"].iloc[min(first, len(series) - 1)]),
-        seen=last["time"].to_pydatetime(),
+        began=series.begin(min(first, len(series) - 1)),
+        seen=series.end(-1),
         lies=len(over) >= 2 and bool(over[-1]) and int(over[-3:].sum()) >= 2,
-        unbalanced=pd.DatetimeIndex(series["time"][over]),
+        unbalanced=series[over].ends,
     )
 
 
@@ -605,10 +581,10 @@ def _equipment(
         sentence += f" It costs {cost:.2f} EUR a day."
     evidence: dict[str, Any] = {
         "indicator": indicator,
-        "statistic": float(series["statistic"].iloc[-1]),
-        "limit": float(series["limit"].iloc[-1]),
+        "statistic": float(series.statistic[-1]),
+        "limit": float(series.limit[-1]),
         "days": notice.days,
-        "windows": int(series["samples"].iloc[-notice.days :].sum()),
+        "windows": int(series.samples[-notice.days :].sum()),
         "points": sorted(case.device.points),
         "reference": case.version,
     }
@@ -621,7 +597,7 @@ def _equipment(
         kind=FindingKind.FOULING if fouling else FindingKind.COP_DEGRADATION,
         component=component,
         since=notice.began,
-        seen=series["time"].iloc[-1].to_pydatetime(),
+        seen=series.end(-1),
         size=1.0 - value,
         low=1.0 - high,
         high=1.0 - low,
@@ -636,10 +612,9 @@ def _equipment(
 
 def _wider(case: _Case, notice: _Notice) -> float | None:
     """Return the median excess of an exchanger's approach since it began. [K]."""
-    late = case.history["time"] > pd.Timestamp(notice.began)
-    rows = case.history[late & (case.history["indicator"] == EXCESS)]
-    values = rows["value"][rows["component"] == notice.component].tail(_RECENT)
-    return float(values.median()) if len(values) else None
+    since = case.trend.of(notice.component, EXCESS).between(after=notice.began)
+    values = since.value[-_RECENT:]
+    return float(np.median(values)) if len(values) else None
 
 
 def _strainers(
@@ -676,7 +651,7 @@ def _strainers(
                 kind=FindingKind.FOULING,
                 component=notice.component,
                 since=notice.began,
-                seen=notice.series["time"].iloc[-1].to_pydatetime(),
+                seen=notice.series.end(-1),
                 size=rise,
                 low=notice.low - 1.0,
                 high=notice.high - 1.0 if np.isfinite(notice.high) else float("nan"),
@@ -691,8 +666,8 @@ def _strainers(
                 emission_kg_day=_priced(energy, case.prices.electricity_kg_j),
                 evidence={
                     "indicator": notice.indicator,
-                    "statistic": float(notice.series["statistic"].iloc[-1]),
-                    "limit": float(notice.series["limit"].iloc[-1]),
+                    "statistic": float(notice.series.statistic[-1]),
+                    "limit": float(notice.series.limit[-1]),
                     "days": notice.days,
                     "points": [
                         name

@@ -29,6 +29,7 @@ from calibration.fit import (
 )
 from calibration.forecast import last_cleaning
 from calibration.model import Model, expect, familiar
+from calibration.trend import Trend
 from twin.plant import Exchanger, Machine, Maintenance
 from twin.states import exchanger_conductance
 
@@ -208,7 +209,7 @@ def daily(
     model: Model,
     device: Machine | Exchanger,
     *,
-    history: pd.DataFrame | None = None,
+    history: Trend | None = None,
     log: Iterable[Maintenance] = (),
 ) -> pd.DataFrame:
     """Judge each UTC day of the windows against the reference.
@@ -221,8 +222,8 @@ def daily(
         The unit's reference; its ``tuning`` holds the limits.
     device : Machine or Exchanger
         The device as configured.
-    history : DataFrame, optional
-        What this function returned for the days before: it carries the CUSUM.
+    history : Trend, optional
+        Of what this function returned for the days before: it carries the CUSUM.
     log : iterable of Maintenance
         A cleaning starts the CUSUM of its component anew.
 
@@ -268,17 +269,19 @@ def _of_loops(day: pd.DataFrame, model: Model) -> _Found:
 def _judged(
     days: _Days,
     model: Model,
-    history: pd.DataFrame | None = None,
+    history: Trend | None = None,
     log: Iterable[Maintenance] = (),
 ) -> pd.DataFrame:
     log = tuple(log)
     carried: dict[str, float] = {}
     judged: dict[str, datetime] = {}
-    if history is not None and len(history):
-        for row in _last_rows(history, model.unit).to_dict("records"):
-            key = indicator_key(str(row["component"]), str(row["indicator"]))
-            carried[key] = float(row["statistic"])
-            judged[key] = row["time"]
+    if history is not None:
+        for names, series in history.series.items():
+            if not len(series):
+                continue
+            key = indicator_key(*names)
+            carried[key] = float(series.statistic[-1])
+            judged[key] = series.end(-1)
     rows: list[dict[str, Any]] = []
     for end, found in days.items():
         lying = _unbalanced(found, model)
@@ -328,14 +331,6 @@ def _judged(
                 }
             )
     return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-def _last_rows(history: pd.DataFrame, unit: str) -> pd.DataFrame:
-    """Return the newest row of each of a unit's indicators."""
-    mine = history[history["unit"] == unit]
-    if not mine["time"].is_monotonic_increasing:
-        mine = mine.sort_values("time", kind="stable")
-    return mine.drop_duplicates(["component", "indicator"], keep="last")
 
 
 def balance_limit(model: Model, half: float) -> float:

@@ -20,6 +20,7 @@ from calibration import cycling, hunting, inert, standstill
 from calibration.degradation import indicator_key
 from calibration.health import COLUMNS
 from calibration.model import Model
+from calibration.trend import Trend
 from twin.finding import Finding, FindingKind, Refusal
 from twin.plant import Machine
 
@@ -200,13 +201,13 @@ def _shares(
 
 
 def findings(
-    history: pd.DataFrame, model: Model, *, now: datetime, version: str = ""
+    history: Trend, model: Model, *, now: datetime, version: str = ""
 ) -> list[Finding]:
     """Return what stayed beyond what is allowed.
 
     Parameters
     ----------
-    history : DataFrame
+    history : Trend
         All rows of the daily trend so far.
     model : Model
         The unit's reference.
@@ -221,35 +222,28 @@ def findings(
         For each indicator that was beyond on two of its last three days.
     """
     found = []
-    longest = max(kind.lately for kind in _KINDS.values())
-    lately = history["time"] > pd.Timestamp(now - longest)
-    mine = history[lately & (history["unit"] == model.unit)]
-    for (component, indicator), kind in _KINDS.items():
-        rows = mine[
-            (mine["component"] == component)
-            & (mine["indicator"] == indicator)
-            & (mine["time"] > pd.Timestamp(now - kind.lately))
-        ].tail(3)
-        over = rows[rows["statistic"] > rows["limit"]]
+    for key, kind in _KINDS.items():
+        lately = history.of(*key).between(after=now - kind.lately)[-3:]
+        over = lately[lately.beyond]
         if len(over) < 2:
             continue
-        value = float(over["value"].median())
-        began = (over["time"].iloc[0] - pd.Timedelta(days=1)).to_pydatetime()
+        value = float(np.median(over.value))
+        began = over.begin(0)
         found.append(
             Finding(
                 unit=model.unit,
                 kind=FindingKind.COP_DEGRADATION,
                 component=kind.component,
                 since=began,
-                seen=over["time"].iloc[-1].to_pydatetime(),
+                seen=over.end(-1),
                 size=value - 1.0,
-                low=float(over["value"].min()) - 1.0,
-                high=float(over["value"].max()) - 1.0,
+                low=float(over.value.min()) - 1.0,
+                high=float(over.value.max()) - 1.0,
                 sentence=f"{model.unit}: {kind.sentence.format(value)}, since"
                 f" {began:%Y-%m-%d}.",
                 advice=kind.advice,
                 evidence={
-                    "indicator": indicator,
+                    "indicator": key[1],
                     "days": len(over),
                     "reference": version,
                 },

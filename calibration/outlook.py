@@ -19,6 +19,7 @@ from calibration.cleaning import Cleaning, Verdict
 from calibration.findings import Prices, extra_energy
 from calibration.forecast import Calendar, Forecast, cleaning_times, look_ahead
 from calibration.model import Model
+from calibration.trend import Trend
 from twin.finding import Finding, FindingKind, Refusal
 from twin.plant import Exchanger, Machine, Maintenance
 
@@ -83,7 +84,7 @@ def calendar(
 
 
 def outlooks(
-    history: pd.DataFrame,
+    history: Trend,
     model: Model,
     device: Machine | Exchanger,
     windows: pd.DataFrame,
@@ -97,7 +98,7 @@ def outlooks(
 
     Parameters
     ----------
-    history : DataFrame
+    history : Trend
         All rows of :func:`calibration.health.daily` so far.
     model : Model
         The unit's reference.
@@ -121,20 +122,18 @@ def outlooks(
         another machine is not known here.
     """
     log = tuple(log)
-    rows = history[
-        (history["unit"] == model.unit) & (history["indicator"] == _INDICATOR)
-    ]
     times = pd.DatetimeIndex(windows.index)
     week = windows[(times > pd.Timestamp(now - _WEEK)) & (times <= pd.Timestamp(now))]
     found: dict[str, Forecast | Refusal] = {}
-    for component, daily in rows.groupby("component"):
-        name = str(component)
+    for (name, indicator), series in sorted(history.series.items()):
+        if indicator != _INDICATOR or not len(series):
+            continue
         cleaned = cleaning_times(log, model.unit, name, now)
         energy = None
         if len(week):
             energy = extra_energy(name, _INDICATOR, _DIRTY, model, week)
         found[name] = look_ahead(
-            daily,
+            series.table(),
             now=now,
             since=cleaned[-1] if cleaned else None,
             earlier=cleaned[:-1],

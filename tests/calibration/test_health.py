@@ -18,6 +18,7 @@ from calibration.fit import Fit, fit_exchanger
 from calibration.health import COLUMNS, balance_limit, daily, stuck, tune
 from calibration.model import Model
 from calibration.steady import windows
+from calibration.trend import trend
 from twin.finding import Finding, FindingKind
 from twin.plant import Action, Machine, Maintenance
 from twin.simulate import Fault, FaultKind
@@ -53,7 +54,7 @@ def said(
     week = late[late.index > now - pd.Timedelta(days=7)]
     return (
         findings(
-            history,
+            trend(history, "hp1"),
             model,
             told,
             week,
@@ -119,7 +120,9 @@ def test_liquids_and_power_say_that_it_lost_and_not_which_part(
     history = daily(late, model, told)
     now = found.index[-1]
     week = late[late.index > now - pd.Timedelta(days=7)]
-    result = findings(history, model, told, week, now=now.to_pydatetime())
+    result = findings(
+        trend(history, told.id), model, told, week, now=now.to_pydatetime()
+    )
     assert result
     assert {f.component for f in result} == {"machine"}
     assert all("leave open which part" in f.sentence for f in result)
@@ -140,7 +143,13 @@ def test_a_healthy_machine_raises_nothing_on_any_day():
         past = history[history["time"] <= end]
         week = late[(late.index <= end) & (late.index > end - pd.Timedelta(days=7))]
         assert (
-            findings(past, model, told, week, now=pd.Timestamp(end).to_pydatetime())
+            findings(
+                trend(past, "hp1"),
+                model,
+                told,
+                week,
+                now=pd.Timestamp(end).to_pydatetime(),
+            )
             == []
         )
 
@@ -151,7 +160,8 @@ def test_day_by_day_equals_all_at_once():
     model = reference().model
     history: pd.DataFrame | None = None
     for _, day in late.groupby(pd.DatetimeIndex(late.index).ceil("D")):
-        rows = daily(day, model, told, history=history)
+        before = None if history is None else trend(history, "hp1")
+        rows = daily(day, model, told, history=before)
         history = rows if history is None else pd.concat([history, rows])
 
     assert history is not None
@@ -176,7 +186,11 @@ def test_days_far_from_anything_the_reference_saw_are_not_judged():
     assert rows["value"].iloc[-4:].isna().all()
     assert (
         findings(
-            history, reference().model, told, late, now=late.index[-1].to_pydatetime()
+            trend(history, "hp1"),
+            reference().model,
+            told,
+            late,
+            now=late.index[-1].to_pydatetime(),
         )
         == []
     )
@@ -302,14 +316,16 @@ def test_stale_evidence_raises_nothing():
     model = reference().model
     now = late.index[-1].to_pydatetime() + timedelta(days=7)
 
-    assert findings(history, model, told, late.iloc[:0], now=now) == []
+    assert findings(trend(history, told.id), model, told, late.iloc[:0], now=now) == []
 
 
 def test_without_a_price_the_cost_is_unknown():
     """And not nothing."""
     told, late, history = usual(fault(FaultKind.CONDENSER_FOULING, 0.20))
     model = reference().model
-    (one,) = findings(history, model, told, late, now=late.index[-1].to_pydatetime())
+    (one,) = findings(
+        trend(history, told.id), model, told, late, now=late.index[-1].to_pydatetime()
+    )
 
     assert one.cost_eur_day is None
     assert one.energy_j_day is not None
@@ -331,7 +347,7 @@ def test_a_fouled_exchanger_is_found_and_a_clean_one_left_alone(size: float):
     late = found[found.index > pd.Timestamp(BEGINS)]
     history = daily(late, model, told)
     now: datetime = found.index[-1].to_pydatetime()
-    result = findings(history, model, told, late, now=now)
+    result = findings(trend(history, told.id), model, told, late, now=now)
     truth = made.truth["cdu1"]["exchanger_conductance_ratio"].iloc[-7 * 144 :].mean()
 
     if size:

@@ -12,6 +12,7 @@ from simulated import machine, reference, season
 from calibration.health import COLUMNS
 from calibration.model import Model
 from calibration.operation import AT_REST, STARTS, SWINGS, daily, findings, with_habits
+from calibration.trend import trend
 from twin.finding import FindingKind
 from twin.plant import Machine
 from twin.simulate import Fault, FaultKind, Scenario
@@ -58,7 +59,7 @@ def test_what_is_beyond_what_is_allowed_becomes_a_finding(
     """After two days of it, with the factor by which it exceeds."""
     rows, model = judged(kind, size)
     now = rows["time"].max().to_pydatetime()
-    (one,) = findings(rows, model, now=now)
+    (one,) = findings(trend(rows, "hp1"), model, now=now)
     mine = rows[(rows["component"] == key[0]) & (rows["indicator"] == key[1])]
 
     assert tuple(rows.columns) == COLUMNS
@@ -68,7 +69,7 @@ def test_what_is_beyond_what_is_allowed_becomes_a_finding(
     assert one.size > 0.0
     assert component in one.sentence or "compressor" in one.sentence
     first = rows[rows["time"] == rows["time"].min()]
-    assert findings(first, model, now=now) == []
+    assert findings(trend(first, "hp1"), model, now=now) == []
 
 
 def test_a_machine_that_runs_well_is_left_alone():
@@ -79,7 +80,10 @@ def test_a_machine_that_runs_well_is_left_alone():
         zip(rows["component"], rows["indicator"], strict=True)
     )
     assert (rows["statistic"] <= rows["limit"]).all()
-    assert findings(rows, model, now=rows["time"].max().to_pydatetime()) == []
+    assert (
+        findings(trend(rows, "hp1"), model, now=rows["time"].max().to_pydatetime())
+        == []
+    )
 
 
 def test_gas_is_seen_at_rest_on_two_days():
@@ -102,7 +106,9 @@ def test_gas_is_seen_at_rest_on_two_days():
     at_rest = rows[
         (rows["component"] == AT_REST[0]) & (rows["indicator"] == AT_REST[1])
     ]
-    found = findings(rows, reference().model, now=ends[-1].to_pydatetime())
+    found = findings(
+        trend(rows, "hp1"), reference().model, now=ends[-1].to_pydatetime()
+    )
 
     assert len(at_rest) >= 2
     assert [f.component for f in found] == ["non_condensables"]

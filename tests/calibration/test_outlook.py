@@ -16,6 +16,7 @@ from calibration.findings import Prices, extra_energy, findings
 from calibration.forecast import Forecast, look_ahead
 from calibration.health import daily
 from calibration.outlook import PRICE, calendar, dated, outlooks
+from calibration.trend import trend
 from twin.finding import Finding, FindingKind, Refusal
 from twin.kpi import hourly
 from twin.plant import Action, Machine, Maintenance
@@ -104,7 +105,9 @@ def fouled() -> tuple[Machine, pd.DataFrame, pd.DataFrame, list[Finding]]:
     history = daily(late, reference().model, told)
     now = found.index[-1].to_pydatetime()
     week = late[late.index > now - pd.Timedelta(days=7)]
-    said = findings(history, reference().model, told, week, now=now, prices=PRICES)
+    said = findings(
+        trend(history, "hp1"), reference().model, told, week, now=now, prices=PRICES
+    )
     return told, found, history, said
 
 
@@ -133,7 +136,7 @@ def test_a_growing_fouling_gets_its_date_and_the_clean_side_none():
     """Weeks of growth; the evaporator is as it was."""
     told, found, history, said = fouled()
     ahead = outlooks(
-        history,
+        trend(history, "hp1"),
         reference().model,
         told,
         found,
@@ -173,6 +176,9 @@ def test_what_the_runs_before_showed_goes_into_the_outlook():
             "value": value,
             "low": value * 0.95,
             "high": value * 1.05,
+            "statistic": 0.0,
+            "limit": 12.0,
+            "samples": 50.0,
         }
     )
     earlier, since = (ends[place].to_pydatetime() for place in (165, 330))
@@ -181,7 +187,7 @@ def test_what_the_runs_before_showed_goes_into_the_outlook():
         for time in (earlier, since)
     )
     ahead = outlooks(
-        history,
+        trend(history, "hp1"),
         reference().model,
         told,
         found,
@@ -214,7 +220,7 @@ def test_a_fouling_that_stands_after_a_click_says_so():
         action=Action.CLEANED,
         component="condenser",
     )
-    seen = cleanings(history, (click,), "hp1", now=now)
+    seen = cleanings(trend(history, "hp1"), (click,), now=now)
     (one,) = [f for f in dated(said, {}, seen) if f.kind is FindingKind.FOULING]
 
     assert [c.verdict for c in seen if c.component == "condenser"] == [Verdict.NOT_SEEN]

@@ -20,6 +20,7 @@ from calibration.health import daily, tune
 from calibration.heldout import compare
 from calibration.model import Model, expect
 from calibration.steady import suitable_minutes, windows
+from calibration.trend import trend
 from twin.finding import FindingKind
 from twin.plant import Compressor, Machine, Nameplate
 
@@ -190,7 +191,13 @@ def test_no_equipment_alarm(frame: pd.DataFrame, split: pd.Timestamp, reference:
         week = late[(late.index > now - timedelta(days=7)) & (late.index <= now)]
         if len(week):
             past = history[history["time"] <= now]
-            said += findings(past, reference, CHILLER, week, now=now.to_pydatetime())
+            said += findings(
+                trend(past, CHILLER.id),
+                reference,
+                CHILLER,
+                week,
+                now=now.to_pydatetime(),
+            )
 
     assert len(history.dropna(subset=["value"])) >= 5
     assert not [f for f in said if f.kind is not FindingKind.SENSOR]

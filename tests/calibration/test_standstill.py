@@ -17,6 +17,7 @@ from calibration.diagnosis import Blame, Diagnosis, diagnose
 from calibration.health import COLUMNS, daily
 from calibration.operation import APART
 from calibration.standstill import SIDES, Rest, apart, longest, usual
+from calibration.trend import trend
 from twin.finding import FindingKind
 from twin.plant import Machine
 from twin.simulate import Fault, FaultKind, Scenario
@@ -147,7 +148,11 @@ def test_nights_tell_a_probe_that_days_cannot(off_k: float) -> None:
         season(21 + 2 * NIGHTS).frames["hp1"][:0], reference().model, told
     )
     found = findings.findings(
-        history, model, told, late, now=history["time"].max().to_pydatetime()
+        trend(history, "hp1"),
+        model,
+        told,
+        late,
+        now=history["time"].max().to_pydatetime(),
     )
     sensors = [one for one in found if one.kind is FindingKind.SENSOR]
     assert [one for one in found if one.kind in (FindingKind.FOULING,)] == []

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,29 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from calibration.findings import _stepped
+from calibration.trend import trend
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
 SCATTER = 0.01
 
 
-def course(values: Any) -> pd.DataFrame:
-    """Return a trend with one value a day since it began."""
-    time = pd.DatetimeIndex([BEGAN + timedelta(days=k + 1) for k in range(len(values))])
-    return pd.DataFrame(
-        {
-            "time": time,
-            "component": "evaporator",
-            "indicator": "conductance_ratio",
-            "value": values,
-        }
-    )
-
-
 def begin(values: Any) -> datetime:
-    """Return since when a trend of a known scatter is diagnosed."""
-    tuning = {"evaporator/conductance_ratio": {"scatter": SCATTER}}
-    case = SimpleNamespace(model=SimpleNamespace(tuning=tuning))
-    return _stepped(cast("Any", case), course(values), BEGAN)
+    """Return since when a trend with one value a day is diagnosed."""
+    time = pd.DatetimeIndex([BEGAN + timedelta(days=k + 1) for k in range(len(values))])
+    rows = pd.DataFrame(
+        {"time": time, "unit": "hp1", "component": "evaporator", "indicator": "x"}
+    ).assign(value=values, low=0.0, high=0.0, statistic=0.0, limit=0.0, samples=0.0)
+    series = trend(rows, "hp1").of("evaporator", "x")
+    return series.begin(_stepped(series, SCATTER))
 
 
 @given(

@@ -52,6 +52,7 @@ from calibration.health import commission, daily
 from calibration.model import Model
 from calibration.outlook import outlooks
 from calibration.steady import windows
+from calibration.trend import trend
 from twin.finding import Refusal
 from twin.kpi import hourly
 from twin.plant import Action, Machine, Maintenance, Use
@@ -399,7 +400,9 @@ def chain(seed: int) -> Chain:
         raise RuntimeError(fit.sentence)
     model, history = commission(early, fit.model, told)
     late = found[found.index > pd.Timestamp(begin)]
-    history = pd.concat([history, daily(late, model, told, history=history)])
+    history = pd.concat(
+        [history, daily(late, model, told, history=trend(history, told.id))]
+    )
     mine = (history["component"] == "condenser") & (
         history["indicator"] == "conductance_ratio"
     )
@@ -420,12 +423,13 @@ def plants(seed: int) -> dict[str, Any]:
     cleaned = Maintenance(
         time=begin, unit="hp1", action=Action.CLEANED, component="condenser"
     )
+    told = trend(mine, made.told.id)
     chosen = WATCHED
     held: list[Any] = []
     for day in range(EVERY, WATCHED, EVERY):
         now = begin + timedelta(days=day)
         ahead = outlooks(
-            mine[mine["time"] <= now], made.model, made.told, found[found.index <= now],
+            told.until(now), made.model, made.told, found[found.index <= now],
             now=now, hours=hours, prices=prices, log=(cleaned,),
         )["condenser"]  # fmt: skip
         if isinstance(ahead, Refusal):

@@ -14,6 +14,7 @@ import pytest
 
 from calibration.cleaning import cleanings
 from calibration.forecast import Calendar, look_ahead
+from calibration.trend import trend
 from twin.plant import Action, Maintenance
 from twin.service.alarms import Alarms
 from twin.service.results import (
@@ -82,7 +83,9 @@ def made(price: float | None = 100.0, cleaning: float = 1500.0) -> Results:
         health=rows,
         summary={
             "outlook": {"hp1": {"condenser": plain(told), "evaporator": plain(early)}},
-            "cleanings": [plain(one) for one in cleanings(rows, log, "hp1", now=now)],
+            "cleanings": [
+                plain(one) for one in cleanings(trend(rows, "hp1"), log, now=now)
+            ],
         },
     )
 

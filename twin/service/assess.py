@@ -43,6 +43,7 @@ from calibration.forecast import Forecast
 from calibration.model import Model, expect
 from calibration.outlook import PRICE, dated, outlooks
 from calibration.registry import Registry, Role
+from calibration.trend import Trend, trend
 from twin import kpi, ledger
 from twin.finding import Finding, FindingKind, Refusal
 from twin.heatpump import HeatPump
@@ -91,7 +92,7 @@ class _Twin:
     began: datetime | None = None
     raw: list[pd.DataFrame] = field(default_factory=list)
     windows: pd.DataFrame | None = None
-    history: pd.DataFrame | None = None
+    history: Trend | None = None
     reference: Model | None = None
     reference_version: str = ""
     before: Model | None = None
@@ -380,7 +381,7 @@ class Assessor:
             twin = self._twins[unit]
             if twin.reference is not None and twin.history is not None:
                 rows = approach.daily(tables[unit], expected, twin.reference, stop)
-                twin.history = _joined([twin.history, rows])
+                twin.history = twin.history.followed_by(rows)
         self._take_latest(tables, frames)
         self._find(stop, memories)
         if self._ledger and len(self._ledger[-1]):
@@ -513,8 +514,7 @@ class Assessor:
         for unit, twin in self._twins.items():
             if twin.reference is None:
                 continue
-            rows = results.health[results.health["unit"] == unit]
-            twin.history = rows[rows["time"] <= pd.Timestamp(until)]
+            twin.history = trend(results.health, unit).until(until)
             self._look_for_cleanings(twin, until)
         cut = pd.Timestamp(until)
         self._kpis = [results.kpis[results.kpis["time"] <= cut]]
@@ -543,11 +543,12 @@ class Assessor:
                 history=twin.history,
                 log=believed(self.plant.maintenance, twin.cleanings),
             )
-            parts = [twin.history, rows]
+            before = twin.history or Trend(twin.device.id, {})
+            twin.history = before.followed_by(rows)
             if isinstance(twin.device, Machine):
                 own = frame[frame.index > pd.Timestamp(start)]
-                parts.append(operation.daily(own, twin.reference, twin.device, stop))
-            twin.history = _joined(parts)
+                rows = operation.daily(own, twin.reference, twin.device, stop)
+                twin.history = twin.history.followed_by(rows)
             self._look_for_cleanings(twin, stop)
         if twin.reference is not None and isinstance(twin.device, Machine):
             since = twin.recalibrated or stop
@@ -688,7 +689,7 @@ class Assessor:
         twin.minutes, twin.recalibrated, twin.commissioned = minutes, stop, stop
         twin.raw = []
         # The reference period is judged too: it is the trend's beginning.
-        twin.history = history
+        twin.history = trend(history, twin.device.id)
         keep = pd.Timestamp(stop) - max(self.plant.schedule.window, AGAIN)
         twin.windows = windows[windows.index > keep]
 
@@ -949,9 +950,7 @@ class Assessor:
         """Verify what the log claims; what shows begins its evidence anew."""
         if twin.reference is None or twin.history is None:
             return
-        twin.cleanings = cleanings(
-            twin.history, self.plant.maintenance, twin.device.id, now=stop
-        )
+        twin.cleanings = cleanings(twin.history, self.plant.maintenance, now=stop)
         twin.history = restarted(twin.history, twin.cleanings, twin.reference.tuning)
 
     def _ahead(self, twin: _Twin, stop: datetime) -> dict[str, Forecast | Refusal]:
@@ -1100,7 +1099,9 @@ class Assessor:
         self._ledger = [_joined(self._ledger)] if self._ledger else []
         self._kpis = [_joined(self._kpis)] if self._kpis else []
         rows = [
-            twin.history for twin in self._twins.values() if twin.history is not None
+            twin.history.rows()
+            for twin in self._twins.values()
+            if twin.history is not None
         ]
         return {
             "health": _joined(rows) if rows else empty("health"),
@@ -1178,8 +1179,8 @@ def _forget(twin: _Twin, after: datetime) -> None:
     time = pd.Timestamp(after)
     if twin.windows is not None and (twin.windows.index > time).any():
         twin.windows = twin.windows[twin.windows.index <= time]
-    if twin.history is not None and (twin.history["time"] > time).any():
-        twin.history = twin.history[twin.history["time"] <= time]
+    if twin.history is not None:
+        twin.history = twin.history.until(after)
     twin.raw = [part[part.index <= time] for part in twin.raw]
 
 

@@ -7,6 +7,7 @@ the physics' business.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -14,8 +15,10 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from twin.points import Kind
+from twin.timetable import Timetable
 
 _NOTHING: Mapping[str, float] = MappingProxyType({})
+_NO_TABLES: Mapping[tuple[str, str], Timetable] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +138,17 @@ class Rejector:
     kind = Kind.REJECTOR
 
 
+class Demand(StrEnum):
+    """Who says what a consumer wants; a potential is worth no more than that."""
+
+    METER = "meter"
+    DISPATCH = "dispatch signal"
+    PROFILE = "profile"
+    CONSTANT = "constant"
+    UNLIMITED = "unlimited"
+    UNKNOWN = "unknown"
+
+
 class Use(StrEnum):
     """What a consumer does with the heat, or the cold, it is given."""
 
@@ -148,8 +162,10 @@ class Use(StrEnum):
 class Consumer:
     """Somebody who wants heat (or cold) at a temperature.
 
-    Where no demand is metered, ``demand_heat_w`` is a constant demand; None
-    as well means that demand is unknown, so nothing can be called missed. [W]
+    Where no demand is metered, ``demand_heat_w`` is a constant demand, infinite
+    for one that takes whatever comes; None as well means that demand is unknown, so
+    nothing can be called missed. [W] ``dispatched`` is whether the demand that is
+    read is what a dispatcher asks for, and not what a meter shows.
     ``heat_price_eur_j`` and ``heat_emission_kg_j`` are those of what our heat
     replaces there; None takes the site's. [EUR/J] [kg/J]
     """
@@ -158,6 +174,7 @@ class Consumer:
     use: Use = Use.DISTRICT
     supply_temp_degc: float | None = None
     demand_heat_w: float | None = None
+    dispatched: bool = False
     heat_price_eur_j: float | None = None
     heat_emission_kg_j: float | None = None
     points: frozenset[str] = frozenset()
@@ -219,7 +236,11 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plant:
-    """Everything that stands on the site and what it is worth."""
+    """Everything that stands on the site and what it is worth.
+
+    ``timetables`` are what is known beforehand, by unit and point; a reading of the
+    same goes before it.
+    """
 
     name: str
     timezone: str = "UTC"
@@ -231,6 +252,9 @@ class Plant:
     tariff: Tariff = Tariff()
     maintenance: tuple[Maintenance, ...] = ()
     schedule: Schedule = Schedule()
+    timetables: Mapping[tuple[str, str], Timetable] = field(
+        default_factory=lambda: _NO_TABLES
+    )
 
     SITE = "site"
 
@@ -240,6 +264,17 @@ class Plant:
         yield from self.exchangers
         yield from self.rejectors
         yield from self.consumers
+
+    def demand_of(self, consumer: Consumer) -> Demand:
+        """Return who says what a consumer wants, the best that there is."""
+        if "demand_heat_w" in consumer.points:
+            return Demand.DISPATCH if consumer.dispatched else Demand.METER
+        if (consumer.id, "demand_heat_w") in self.timetables:
+            return Demand.PROFILE
+        if consumer.demand_heat_w is None:
+            return Demand.UNKNOWN
+        endless = math.isinf(consumer.demand_heat_w)
+        return Demand.UNLIMITED if endless else Demand.CONSTANT
 
     def points_of(self, unit: str) -> frozenset[str]:
         """Return what is measured at a unit; ``"site"`` is one.

@@ -34,6 +34,7 @@ from twin.ledger.events import (
     events,
     findings,
 )
+from twin.ledger.intervals import foretold
 from twin.ledger.meters import Agreement, agreement
 from twin.ledger.thresholds import Rules
 from twin.ledger.worth import Worth
@@ -59,6 +60,7 @@ __all__ = [
     "agreement",
     "events",
     "findings",
+    "foretold",
     "full_load_conditions",
     "model_capacity",
     "nameplate_capacity",

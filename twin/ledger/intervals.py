@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
+
+from twin.plant import Plant
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -40,6 +43,38 @@ def grid(frames: Mapping[str, pd.DataFrame], step: pd.Timedelta) -> pd.DatetimeI
     first = min(index[0] for index in spans)
     last = max(index[-1] for index in spans)
     return pd.date_range(first, last, freq=step, name="time")
+
+
+def foretold(
+    plant: Plant, frames: Mapping[str, pd.DataFrame], step: timedelta
+) -> dict[str, pd.DataFrame]:
+    """Fill in what timetables know, where nothing was read.
+
+    Parameters
+    ----------
+    plant : Plant
+        Its timetables.
+    frames : mapping of str to DataFrame
+        Right-labelled frames by unit, on multiples of ``step``.
+    step : timedelta
+        Length of an interval.
+
+    Returns
+    -------
+    dict of str to DataFrame
+        The frames, and one of each unit of which only a timetable knows.
+    """
+    filled = dict(frames)
+    if not plant.timetables or not any(len(frame) for frame in frames.values()):
+        return filled
+    times = grid(frames, pd.Timedelta(step))
+    for (unit, point), table in plant.timetables.items():
+        frame = filled.get(unit)
+        frame = pd.DataFrame(index=times) if frame is None else frame.reindex(times)
+        known = pd.Series(table.means(times, step), index=times)
+        own = frame[point].fillna(known) if point in frame else known
+        filled[unit] = frame.assign(**{point: own})
+    return filled
 
 
 class Columns:

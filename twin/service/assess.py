@@ -768,7 +768,8 @@ class Assessor:
                 mean = derive_rejector(mean, rejectors[unit])
             tables[unit] = mean
         cut = pd.Timestamp(start)
-        return {unit: table[table.index > cut] for unit, table in tables.items()}
+        tables = {unit: table[table.index > cut] for unit, table in tables.items()}
+        return ledger.foretold(self.plant, tables, timedelta(minutes=minutes))
 
     def _step(self, frames: Frames) -> timedelta:
         """Return the ledger's interval: telemetry that is coarser sets the pace."""
@@ -1147,6 +1148,10 @@ class Assessor:
                     "tariff": plain(self.plant.tariff),
                     "inferred": kpi.inferred(self.plant),
                     "maintenance": plain(self.plant.maintenance),
+                },
+                "demand": {
+                    one.id: str(self.plant.demand_of(one))
+                    for one in self.plant.consumers
                 },
                 "estimated": self._estimated(),
                 "outlook": {

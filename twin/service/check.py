@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from twin.plant import Consumer, Exchanger, Machine, Plant, Rejector
+from twin.plant import Consumer, Demand, Exchanger, Machine, Plant, Rejector
 from twin.service.config import Config, ConfigError, Format, Problem
 
 MEASURED, INFERRED, OFF = "measured", "inferred", "off"
@@ -130,7 +130,7 @@ def report(config: Config) -> Report:
         for quantity, answer in capabilities(device).items():
             state, _, because = answer.partition(": ")
             found.append(Ability(device.id, quantity, state, because))
-    found.extend(_demand(consumer) for consumer in plant.consumers)
+    found.extend(_demand(plant, consumer) for consumer in plant.consumers)
     found.extend(_worth(plant))
     return Report(config, tuple(found))
 
@@ -165,15 +165,21 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _demand(consumer: Consumer) -> Ability:
+def _demand(plant: Plant, consumer: Consumer) -> Ability:
     # Without a demand nothing can be called missed: nobody may have wanted it.
-    if "demand_heat_w" in consumer.points:
+    said = plant.demand_of(consumer)
+    if said is Demand.METER:
         return Ability(consumer.id, "missed_recovery", MEASURED)
-    if consumer.demand_heat_w is not None:
-        because = "a constant demand, as declared"
-        return Ability(consumer.id, "missed_recovery", INFERRED, because)
-    because = "needs demand_heat_w, or demand in the configuration"
-    return Ability(consumer.id, "missed_recovery", OFF, because)
+    if said is Demand.UNKNOWN:
+        because = "needs demand_heat_w, or demand in the configuration"
+        return Ability(consumer.id, "missed_recovery", OFF, because)
+    because = {
+        Demand.DISPATCH: "a demand that the dispatcher asks for",
+        Demand.PROFILE: "a demand from a file, as declared",
+        Demand.CONSTANT: "a constant demand, as declared",
+        Demand.UNLIMITED: "whatever comes is wanted, as declared",
+    }[said]
+    return Ability(consumer.id, "missed_recovery", INFERRED, because)
 
 
 def _worth(plant: Plant) -> Iterator[Ability]:

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 from zoneinfo import ZoneInfo, available_timezones
 
 from ingest.broker import PROTOCOLS, Connection
+from ingest.files import InputError
 from ingest.reading import Source
 from ingest.sparkplug import NAMESPACE, address
 from twin.plant import (
@@ -27,6 +28,7 @@ from twin.plant import (
     Compressor,
     Consumer,
     Coolant,
+    Demand,
     Exchanger,
     Machine,
     Maintenance,
@@ -38,8 +40,9 @@ from twin.plant import (
     Use,
 )
 from twin.points import POINTS, Kind, Origin, nearest, points_of
-from twin.service import reporting
+from twin.service import reporting, timetables
 from twin.service.reporting import Reporting
+from twin.timetable import Timetable
 from twin.units import UnitError, conversion, quantity
 
 ENVIRONMENT = "HPTWIN_"
@@ -159,6 +162,65 @@ class Config:
     rebirth: bool = False
     reporting: Reporting = field(default_factory=Reporting)
     warnings: tuple[Problem, ...] = ()
+
+
+class _Signal(StrEnum):
+    """What the topic of a consumer's demand says."""
+
+    METER = "meter"
+    DISPATCH = "dispatch"
+
+
+class _Told:
+    """What a configuration tells beforehand, in files that it names.
+
+    Where a quantity may stand, so may ``{ file = "spot.csv", column = "price",
+    unit = "EUR/MWh" }``.
+    """
+
+    def __init__(self, base: Path, zone: str) -> None:
+        self.tables: dict[tuple[str, str], Timetable] = {}
+        self._base, self._zone = base, zone
+
+    def amount(
+        self,
+        table: _Table,
+        name: str,
+        at: tuple[str, str],
+        *,
+        low: float,
+        high: float,
+        example: str,
+    ) -> float | None:
+        """Read a quantity, or keep the timetable that stands in its place."""
+        wanted = POINTS[at[1]].unit
+        if not isinstance(table.raw(name), dict):
+            return table.amount(name, wanted, low=low, high=high, example=example)
+        each = table.table(name)
+        file, column = each.path("file", self._base), each.text("column")
+        unit, zone = each.text("unit"), each.text("timezone", self._zone)
+        each.finish()
+        if file is None or not column or not unit:
+            table.wrong(
+                name,
+                "does not say which column of which file, in which unit",
+                '{ file = "spot.csv", column = "price", unit = "EUR/MWh" }',
+            )
+            return None
+        if zone not in available_timezones():
+            each.wrong(
+                "timezone", "is not a time zone", 'write one like "Europe/Paris"'
+            )
+            return None
+        try:
+            self.tables[at] = timetables.read(
+                file, column, unit, wanted, zone=zone, allowed=(low, high)
+            )
+        except UnitError as error:
+            each.wrong("unit", str(error), f'write one as in "{example}"')
+        except InputError as error:
+            each.wrong("file", f"{error.found}; {error.right}", error.remedy)
+        return None
 
 
 class _Table:
@@ -768,15 +830,22 @@ def _rejector(table: _Table, sources: list[Source]) -> Rejector:
     return made
 
 
-def _consumer(table: _Table, sources: list[Source]) -> Consumer:
+def _consumer(table: _Table, sources: list[Source], told: _Told) -> Consumer:
     name = _id(table)
+    endless = table.raw("demand") == "unlimited"
+    said = table.word("demand_topic_is", _Signal, _Signal.METER)
     made = Consumer(
         id=name,
         use=table.word("use", Use, Use.DISTRICT),
         supply_temp_degc=table.amount(
             "supply_temp", "degC", low=-40, high=200, example="65 degC"
         ),
-        demand_heat_w=table.amount("demand", "W", low=0.0, high=1e10, example="1 MW"),
+        demand_heat_w=math.inf
+        if endless
+        else told.amount(
+            table, "demand", (name, "demand_heat_w"), low=0.0, high=1e10, example="1 MW"
+        ),
+        dispatched=said is _Signal.DISPATCH,
         heat_price_eur_j=table.amount(
             "heat_price", "EUR/J", low=0.0, high=1e-6, example="60 EUR/MWh"
         ),
@@ -815,20 +884,28 @@ def _money(table: _Table, name: str, default: float) -> float:
     return float(found)
 
 
-def _tariff(table: _Table) -> Tariff:
+def _tariff(table: _Table, told: _Told) -> Tariff:
+    def each(name: str, point: str, low: float, high: float, example: str) -> Any:
+        at = (Plant.SITE, point)
+        return told.amount(table, name, at, low=low, high=high, example=example)
+
     made = Tariff(
         # Negative electricity prices are real; negative heat prices are typos.
-        electricity_price_eur_j=table.amount(
-            "electricity_price", "EUR/J", low=-1e-6, high=2e-6, example="120 EUR/MWh"
+        electricity_price_eur_j=each(
+            "electricity_price", "electricity_price_eur_j", -1e-6, 2e-6, "120 EUR/MWh"
         ),
-        heat_price_eur_j=table.amount(
-            "heat_price", "EUR/J", low=0.0, high=1e-6, example="60 EUR/MWh"
+        heat_price_eur_j=each(
+            "heat_price", "heat_price_eur_j", 0.0, 1e-6, "60 EUR/MWh"
         ),
-        electricity_emission_kg_j=table.amount(
-            "electricity_emission", "kg/J", low=0, high=1e-6, example="0.35 kg/kWh"
+        electricity_emission_kg_j=each(
+            "electricity_emission",
+            "electricity_emission_kg_j",
+            0.0,
+            1e-6,
+            "0.35 kg/kWh",
         ),
-        heat_emission_kg_j=table.amount(
-            "heat_emission", "kg/J", low=0, high=1e-6, example="0.2 kg/kWh"
+        heat_emission_kg_j=each(
+            "heat_emission", "heat_emission_kg_j", 0.0, 1e-6, "0.2 kg/kWh"
         ),
         emission_source=table.text("emission_source"),
     )
@@ -1144,19 +1221,21 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
         ]
         return tuple(x for x in (made(table) for table in tables) if x is not None)
 
+    told = _Told(base, zone)
     plant = Plant(
         name=name,
         timezone=zone,
         machines=each("heat_pump", lambda t: _machine(t, sources)),
         exchangers=each("exchanger", lambda t: _exchanger(t, sources)),
         rejectors=each("rejector", lambda t: _rejector(t, sources)),
-        consumers=each("consumer", lambda t: _consumer(t, sources)),
+        consumers=each("consumer", lambda t: _consumer(t, sources, told)),
         site_points=site_points,
-        tariff=_tariff(top.table("tariff")),
+        tariff=_tariff(top.table("tariff"), told),
         maintenance=tuple(
             sorted(each("maintenance", _maintenance), key=lambda entry: entry.time)
         ),
         schedule=_schedule(top.table("schedule")),
+        timetables=told.tables,
     )
     broker = top.table("mqtt")
     rebirth = broker.flag("rebirth")
@@ -1167,7 +1246,7 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
     state = top.table("state")
     state_dir = state.path("dir", base) or base / "hptwin-data"
     state.finish()
-    told = reporting.read(top.table("reporting"), base, ZoneInfo(zone))
+    reports = reporting.read(top.table("reporting"), base, ZoneInfo(zone))
     top.finish()
     _cross_check(plant, report)
     _one_format_a_topic(sources, report)
@@ -1186,7 +1265,7 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
         notify=notify,
         state_dir=state_dir,
         rebirth=rebirth,
-        reporting=told,
+        reporting=reports,
         warnings=tuple(warnings),
     )
 
@@ -1251,7 +1330,9 @@ def _doubts(plant: Plant, sources: Iterable[Source], warn: Callable[..., None]) 
                 "check whether one of them was copied and not changed",
             )
     for device in plant.units():
-        declared = isinstance(device, Consumer) and device.demand_heat_w is not None
+        declared = isinstance(device, Consumer) and (
+            plant.demand_of(device) is not Demand.UNKNOWN
+        )
         if not device.points and not declared:
             warn(
                 f"{device.kind.value}.{device.id}.points",

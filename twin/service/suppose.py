@@ -370,7 +370,7 @@ def worth(made: Counterfactual, archive: Archive, plant: Plant) -> dict[str, Any
         site = archive.frame(Plant.SITE, begin - _DAY, end)
         step = _seconds(frame)
         weights = {"energy": step} | {
-            name: step * _rate(site, frame.index, point, flat)
+            name: step * _rate(plant, site, frame.index, point, flat)
             for name, (point, flat) in rates.items()
         }
         for day, rows, asked in made.days(frame):
@@ -450,13 +450,19 @@ def _seconds(frame: pd.DataFrame) -> Array:
     return np.where(np.isfinite(apart), np.minimum(apart, usual), usual)
 
 
-def _rate(site: pd.DataFrame, index: pd.Index, point: str, flat: float | None) -> Array:
+def _rate(
+    plant: Plant, site: pd.DataFrame, index: pd.Index, point: str, flat: float | None
+) -> Array:
     """Return a price or an emission at each row: the site's, else the tariff's."""
-    otherwise = np.nan if flat is None else flat
+    otherwise = np.full(len(index), np.nan if flat is None else flat)
+    table = plant.timetables.get((Plant.SITE, point))
+    if table is not None and len(index):
+        listed = table.means(pd.DatetimeIndex(index), timedelta(minutes=1))
+        otherwise = np.where(np.isfinite(listed), listed, otherwise)
     if point not in site or site.empty:
-        return np.full(len(index), otherwise)
+        return otherwise
     told = site[point].dropna()
     if told.empty:
-        return np.full(len(index), otherwise)
+        return otherwise
     at = told.reindex(index, method="ffill").to_numpy(dtype=float)
     return np.where(np.isfinite(at), at, otherwise)

@@ -342,6 +342,13 @@ class Ledger:
     height: float
     bucket: str
     energy: str
+    wanted: str = ""
+
+
+def wanted(results: Results) -> str:
+    """Say who says what each consumer wants; "" where nobody was asked."""
+    told: Any = results.summary.get("demand", {})
+    return ", ".join(f"{unit}: {basis}" for unit, basis in sorted(told.items()))
 
 
 def ledger_view(
@@ -425,6 +432,7 @@ def ledger_view(
         height=height,
         energy="MWh" if mega else "kWh",
         bucket={"h": "hour", "D": "day", "W": "week", "M": "month"}[bucket],
+        wanted=wanted(results),
     )
 
 

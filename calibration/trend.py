@@ -87,6 +87,11 @@ class Series:
         """Whether each day's statistic is over its limit."""
         return np.asarray(self.statistic > self.limit)
 
+    def lately(self, days: int) -> float:
+        """Return the median value of the last judged days; NaN without any."""
+        last = self.judged().value[-days:]
+        return float(np.median(last)) if len(last) else float("nan")
+
     def table(self) -> pd.DataFrame:
         """Return ``time`` and the other attributes as columns."""
         columns = {name: getattr(self, name) for name in _FIELDS[1:]}

@@ -111,13 +111,15 @@ class Exchanger:
     """A plate exchanger between two liquids: a CDU, a heat-network station.
 
     ``station`` is true where it hands heat to a consumer; otherwise it takes
-    heat from the IT, and what it moves is IT heat.
+    heat from the IT, and what it moves is IT heat. ``supply_max_degc`` is the
+    hottest liquid that the racks behind it may be given; None is not told.
     """
 
     id: str
     hot: Coolant = Coolant()
     cold: Coolant = Coolant()
     heat_w: float | None = None
+    supply_max_degc: float | None = None
     station: bool = False
     points: frozenset[str] = frozenset()
     cleaning_cost_eur: float = 800.0

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -36,8 +36,10 @@ from calibration import (
     steady,
     virtual,
     waterfall,
+    whatif,
 )
 from calibration.cleaning import Cleaning, believed, cleanings, restarted
+from calibration.degradation import indicator_of
 from calibration.findings import Prices
 from calibration.forecast import Forecast
 from calibration.model import Model, expect
@@ -220,11 +222,19 @@ class Assessor:
         The plant as configured.
     registry : Registry
         Where models are kept. Models in service there go on serving.
+    witness : callable, optional
+        Told of each day as it was judged.
     """
 
-    def __init__(self, plant: Plant, registry: Registry) -> None:
+    def __init__(
+        self,
+        plant: Plant,
+        registry: Registry,
+        witness: Callable[[whatif.Day], None] | None = None,
+    ) -> None:
         self.plant = plant
         self.registry = registry
+        self._witness = witness
         self.until: datetime | None = None
         devices: tuple[Machine | Exchanger, ...] = (*plant.machines, *plant.exchangers)
         self._twins = {device.id: _Twin(device) for device in devices}
@@ -329,7 +339,7 @@ class Assessor:
         self._kpis = [_joined(self._kpis)] if self._kpis else []
         for twin in self._twins.values():
             twin.raw = [pd.concat(twin.raw)] if twin.raw else []
-        made_anew = ("plant", "registry")
+        made_anew = ("plant", "registry", "_witness")
         return {k: v for k, v in vars(self).items() if k not in made_anew}
 
     def take_up(self, carried: Mapping[str, Any]) -> None:
@@ -376,6 +386,19 @@ class Assessor:
         begin = pd.Timestamp(stop - _LEDGER_LOOK)
         self._recent = _joined([self._recent[self._recent["time"] > begin], *accounts])
         self._kpis += hours
+        if self._witness is not None and accounts:
+            self._witness(
+                whatif.Day(
+                    stop=stop,
+                    step=self._step(tables),
+                    tables=tables,
+                    ledger=_joined(accounts),
+                    reference=self._physics("reference"),
+                    health={
+                        m.id: _left(self._twins[m.id]) for m in self.plant.machines
+                    },
+                )
+            )
         self._score(tables, healthy)
         for unit, expected in healthy.items():
             twin = self._twins[unit]
@@ -1177,6 +1200,18 @@ class Assessor:
             attribution=self._attribution(),
             **tables,
         )
+
+
+def _left(twin: _Twin) -> dict[str, float]:
+    """Return what is left of each tracked degradation, of the last week. [1]."""
+    model, history = twin.reference, twin.history
+    if model is None or history is None:
+        return {}
+    told = {
+        name: history.of(*indicator_of(name, model)).lately(AGAIN // DAY)
+        for name in model.tracked
+    }
+    return {name: value for name, value in told.items() if value > 0.0}
 
 
 def _forget(twin: _Twin, after: datetime) -> None:

@@ -376,6 +376,149 @@ def _suppose(
     raise typer.Exit(FINE)
 
 
+@app.command("what-if")
+def what_if(
+    data: Annotated[
+        list[Path] | None,
+        typer.Argument(help="CSV or Parquet files; none reads the archive."),
+    ] = None,
+    config: ConfigFile = DEFAULT_CONFIG,
+    asked: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--if",
+            metavar='"source +5 K"',
+            help="What is otherwise, again for more: source or sink by so many K,"
+            ' "another hp1", "store 50 m3", "hp1/condenser clean", "consumer 300 kW at'
+            ' 60 degC". None asks the usual ones.',
+        ),
+    ] = None,
+    start: Annotated[str, typer.Option("--from", help="ISO 8601, UTC.")] = "",
+    end: Annotated[str, typer.Option("--to", help="ISO 8601, UTC.")] = "",
+    zone: Annotated[
+        str, typer.Option(help="Of times in a file that do not say theirs.")
+    ] = "UTC",
+    json: Json = False,
+) -> None:
+    """Ask what the record would have been, had one thing been otherwise."""
+    from ingest.archive import ArchiveError, ArchiveUnavailableError
+    from ingest.files import InputError
+    from twin.service import whatif
+    from twin.service.replay import NothingToReplayError
+
+    wired = load_config(config)
+    try:
+        questions = [
+            whatif.parse(text, wired.plant, Path.cwd()) for text in asked or ()
+        ] or whatif.usual(wired.plant)
+        answers = whatif.answered(
+            wired,
+            data or [],
+            questions,
+            start=moment(start, "--from"),
+            stop=moment(end, "--to"),
+            zone=zone,
+            progress=Bar("days", quiet=json),
+        )
+    except (InputError, NothingToReplayError, whatif.WhatIfError) as error:
+        stop(USAGE, f"hptwin what-if: {error}")
+    except (ArchiveError, ArchiveUnavailableError) as error:
+        stop(UNREACHABLE, f"hptwin what-if: {error}")
+    if json:
+        out_json({"answers": [one.to_dict() for one in answers]})
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("what if", "heat", "electricity", "COP", "worth", "CO2e")
+    for row in whatif.rows(answers):
+        table.add_row(*row)
+    Console(file=sys.stdout).print(table)
+    for one in answers:
+        out(f"{one.what.name}: {one.what.assumption}.")
+        if one.refused:
+            out(f"  It must not be done: {one.refused}.")
+        for remark in one.remarks:
+            out(f"  {remark}.")
+    out("All of it is modelled, on the recorded weather, load and demand.")
+
+
+@app.command()
+def screen(
+    data: Annotated[
+        list[Path] | None,
+        typer.Argument(help="CSV or Parquet files; none reads the archive."),
+    ] = None,
+    config: ConfigFile = DEFAULT_CONFIG,
+    demand: Annotated[
+        str, typer.Option(help='"300 kW", or a file as "pool.csv:demand kW".')
+    ] = "",
+    peak: Annotated[str, typer.Option(help="The most of it; else the most told.")] = "",
+    distance: Annotated[str, typer.Option(help='Along the trench, "400 m".')] = "",
+    supply: Annotated[str, typer.Option(help="At his station.")] = "60 degC",
+    back: Annotated[str, typer.Option("--return", help="From him.")] = "40 degC",
+    trench: Annotated[str, typer.Option(help="Pipes laid.")] = "1200 EUR/m",
+    station: Annotated[str, typer.Option(help="His exchanger.")] = "120 EUR/kW",
+    interest: Annotated[float, typer.Option(help="A year, in per cent.")] = 5.0,
+    life: Annotated[float, typer.Option(help="Of trench and station, years.")] = 20.0,
+    soil: Annotated[str, typer.Option(help="The soil's temperature.")] = "10 degC",
+    start: Annotated[str, typer.Option("--from", help="ISO 8601, UTC.")] = "",
+    end: Annotated[str, typer.Option("--to", help="ISO 8601, UTC.")] = "",
+    zone: Annotated[
+        str, typer.Option(help="Of times in a file that do not say theirs.")
+    ] = "UTC",
+    json: Json = False,
+) -> None:
+    """Ask whether somebody who could use the heat is worth a pipe.
+
+    Exit code 0: it pays. 1: it does not, and why is said.
+    """
+    from ingest.archive import ArchiveError, ArchiveUnavailableError
+    from ingest.files import InputError
+    from twin.service import screening, whatif
+    from twin.service.replay import NothingToReplayError
+    from twin.units import UnitError, quantity
+
+    wired = load_config(config)
+    try:
+        if not demand or not distance:
+            raise whatif.WhatIfError("name who: --demand and --distance")
+        consumer = whatif.consumer(demand, supply, wired.plant, Path.cwd())
+        site = screening.Site(
+            distance_m=quantity(distance, "m"),
+            peak_w=quantity(peak, "W") if peak else consumer.peak_w,
+            supply_degc=quantity(supply, "degC"),
+            return_degc=quantity(back, "degC"),
+        )
+        terms = screening.Terms(
+            trench_eur_m=quantity(trench, "EUR/m"),
+            station_eur_w=quantity(station, "EUR/W"),
+            interest=interest / 100.0,
+            life_years=life,
+            soil_degc=quantity(soil, "degC"),
+        )
+        (answer,) = whatif.answered(
+            wired,
+            data or [],
+            [screening.asked(site, consumer, terms)],
+            start=moment(start, "--from"),
+            stop=moment(end, "--to"),
+            zone=zone,
+            progress=Bar("days", quiet=json),
+        )
+    except (InputError, NothingToReplayError, UnitError, ValueError) as error:
+        stop(USAGE, f"hptwin screen: {error}")
+    except (ArchiveError, ArchiveUnavailableError) as error:
+        stop(UNREACHABLE, f"hptwin screen: {error}")
+    found = screening.screen(site, terms, answer)
+    if json:
+        out_json(found.to_dict())
+    else:
+        for line in screening.lines(found):
+            out(line)
+    raise typer.Exit(FINE if found.pays else PROBLEMS)
+
+
 def _compared(found: Comparison, page: Path | None, *, json: bool) -> None:
     """Say what two results differ in, and draw it into a file."""
     if page is not None:

@@ -809,6 +809,9 @@ def _exchanger(table: _Table, sources: list[Source]) -> Exchanger:
         hot=_coolant(table, "hot", None),
         cold=_coolant(table, "cold", None),
         heat_w=table.amount("heat", "W", low=100.0, high=1e9, example="1.2 MW"),
+        supply_max_degc=table.amount(
+            "supply_max", "degC", low=5.0, high=100.0, example="45 degC"
+        ),
         cleaning_cost_eur=_money(table, "cleaning_cost", 800.0),
         uncertainty=_uncertainty(table),
         points=_points(table, name, Kind.EXCHANGER, sources),

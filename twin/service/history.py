@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from calibration.model import Model
 from calibration.registry import Registry, Role
+from calibration.whatif import Day
 from twin import __version__
 from twin.service.checkpoint import Checkpoints, forget, key_of
 from twin.service.config import Config
@@ -146,6 +147,25 @@ def supposed(
     return recorded, supposed, verdicts
 
 
+def witnessed(
+    config: Config,
+    files: Sequence[Path],
+    witness: Callable[[Day], None],
+    *,
+    start: datetime | None = None,
+    stop: datetime | None = None,
+    zone: str = "UTC",
+    progress: Progress = lambda done, total, day: None,
+) -> Results:
+    """Replay as :func:`replayed` does, and tell a witness of each day as judged."""
+    with _opened(config, files, zone) as (archive, verdicts):
+        results, _ = _judged(
+            config.plant, archive, verdicts, start, stop, progress, None, None,
+            witness=witness,
+        )  # fmt: skip
+    return results
+
+
 @contextmanager
 def _opened(
     config: Config, files: Sequence[Path], zone: str
@@ -173,6 +193,7 @@ def _judged(
     *,
     unit: str = "",
     more: Mapping[str, Any] | None = None,
+    witness: Callable[[Day], None] | None = None,
 ) -> tuple[Results, tuple[Model | None, datetime | None]]:
     """Replay, write what was found, and return a unit's reference beside it."""
     # Models that a replay learns are its own: a running service must not meet
@@ -192,6 +213,7 @@ def _judged(
                 **(more or {}),
             },
             checkpoints=kept,
+            witness=witness,
         )
         record = registry.active(unit, Role.REFERENCE) if unit else None
         model = None if record is None else Model.from_dict(record.model)

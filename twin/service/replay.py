@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from calibration.registry import Registry
+from calibration.whatif import Day
 from ingest import files
 from ingest.archive.memory import MemoryArchive
 from ingest.reading import FLAG_CODE, Flag
@@ -178,6 +179,7 @@ def replay(
     progress: Progress = lambda done, total, day: None,
     summary: Mapping[str, object] | None = None,
     checkpoints: Checkpoints | None = None,
+    witness: Callable[[Day], None] | None = None,
 ) -> Results:
     """Judge a period day by day.
 
@@ -200,6 +202,9 @@ def replay(
         Where it is left how far this is. What was left there of the same work is
         gone on with, and the results have the same bytes. Who has them written
         forgets the checkpoints.
+
+    witness : callable, optional
+        Told of each day as it was judged; with checkpoints, of those still to do.
 
     Returns
     -------
@@ -226,7 +231,7 @@ def replay(
         )
     begin, total = midnight(first), (last_midnight(last) - midnight(first)) // DAY
     before = checkpoints and load(checkpoints.folder, checkpoints.key, registry.root)
-    assessor = Assessor(plant, registry)
+    assessor = Assessor(plant, registry, witness)
     if before:
         begin, carried = before
         assessor.take_up(carried)

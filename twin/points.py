@@ -208,6 +208,8 @@ _TABLE: tuple[tuple[str, float, float, tuple[Kind, ...], Origin, str], ...] = (
      "dry-bulb temperature of the outdoor air"),
     ("wet_bulb_temp_degc", -50.0, 45.0, (_ST,), _MEASURED,
      "wet-bulb temperature of the outdoor air"),
+    ("room_dew_point_degc", -40.0, 50.0, (_ST,), _MEASURED,
+     "dew point of the air in the halls"),
     ("electricity_price_eur_j", -1.0e-6, 2.0e-6, (_ST,), _MEASURED,
      "price of electricity, negative when somebody pays to be rid of it"),
     ("heat_price_eur_j", -1.0e-6, 1.0e-6, (_ST,), _MEASURED,

@@ -341,3 +341,22 @@ def test_a_consumer_is_screened_on_the_record(folder: Path):
         done = CliRunner().invoke(app, [*line, *wrong])
         assert done.exit_code == 2
         assert why in done.stderr
+
+
+def test_racks_stay_dry(folder: Path, judged):
+    """A colder source that would bring the supply near the dew point is refused."""
+    plant, days = judged(SHORT)
+    supply = float(days[-1].tables["cdu1"]["hot_outlet_temp_degc"].median())
+
+    def refused(dew: float | None) -> whatif.Answer:
+        inquiry = whatif.Inquiry(plant, [Warmer(-5.0)])
+        for day in days:
+            site = day.tables["site"]
+            if dew is not None:
+                site = site.assign(room_dew_point_degc=dew)
+            inquiry(replace(day, tables={**day.tables, "site": site}))
+        return inquiry.answers()[0]
+
+    assert "above the hall's dew point" in refused(supply - 6.0).refused
+    assert refused(supply - 20.0).refused == ""
+    assert any("not read" in remark for remark in refused(None).remarks)

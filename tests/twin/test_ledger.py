@@ -42,6 +42,7 @@ from twin.plant import (
     Tariff,
     Use,
 )
+from twin.states import derive_exchanger
 
 SHARED = Path(__file__).resolve().parents[2] / ".." / "shared" / "data"
 STEP_S = 600.0
@@ -788,6 +789,43 @@ def test_cdu_heat_is_it_heat_and_a_station_s_is_not():
     assert row["basis"] == "cdu_heat"
     assert row["it_heat_j"] == pytest.approx(STEP_S * 610e3)
     assert row["closing_j"] == pytest.approx(STEP_S * 10e3)
+
+
+def test_air_coolers_are_a_source_by_their_water_alone():
+    """Their heat is IT heat like a CDU's; without a flow nothing is known of it."""
+    plate = Exchanger(id="cdu1")
+    coils = Exchanger(
+        id="crah1",
+        points=frozenset(
+            {"cold_inlet_temp_degc", "cold_outlet_temp_degc", "cold_flow_m3_s"}
+        ),
+    )
+    index = pd.date_range("2026-01-01 00:10", periods=6, freq="10min", tz="UTC")
+    water = pd.DataFrame(
+        {"cold_inlet_temp_degc": 18.0, "cold_outlet_temp_degc": 24.0,
+         "cold_flow_m3_s": 0.01},
+        index=index,
+    )  # fmt: skip
+    told = derive_exchanger(water, coils)
+    heat = told["exchanger_heat_w"].to_numpy()
+    plant = replace(PLANT, exchangers=(plate, coils), site_points=frozenset())
+    frames = {
+        "cdu1": pd.DataFrame({"exchanger_heat_w": 3e5}, index=index),
+        "crah1": told,
+        "hp1": pd.DataFrame(
+            {"source_heat_w": 1e5, "sink_heat_w": 1.3e5, "compressor_running": 1.0},
+            index=index,
+        ),
+    }
+    books = account(plant, frames)
+    site = books[books["unit"] == "site"]
+
+    assert heat == pytest.approx(0.01 * 998.0 * 4182.0 * 6.0, rel=0.005)
+    assert told["exchanger_ua_w_k"].isna().all()
+    assert site["it_heat_j"].to_numpy() == pytest.approx((3e5 + heat) * 600.0)
+    assert set(site["basis"]) == {"cdu_heat"}
+    blind = derive_exchanger(water.drop(columns="cold_flow_m3_s"), coils)
+    assert blind["exchanger_heat_w"].isna().all()
 
 
 def test_the_columns_are_the_interface():

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from calibration.degradation import DEGRADATIONS
 from calibration.whatif import (
@@ -34,7 +35,10 @@ from twin.service.replay import Progress
 from twin.units import UnitError, quantity
 
 SURFACES = ("condenser", "evaporator")
+DEW_MARGIN_K = 2.0
+"""How far above the hall's dew point racks must be supplied. [K]"""
 _HOURS_OF_STORE = 2.0
+_DEW = "room_dew_point_degc"
 _NUMBER = r"[+-]?\d+(?:\.\d+)?"
 _SHIFT = re.compile(rf"(?P<side>source|sink)\s+(?P<kelvin>{_NUMBER})\s*K")
 _ANOTHER = re.compile(r"(?:another|one more)\s+(?P<unit>\S+)")
@@ -228,6 +232,7 @@ class Inquiry:
         self.plant = plant
         self._asked = [(what, Sums()) for what in asked]
         self._hottest: dict[str, float] = {}
+        self._driest: dict[str, float] = {}
         self.days = self.silent = 0
 
     def __call__(self, day: Day) -> None:
@@ -248,6 +253,18 @@ class Inquiry:
                 # A spike is none of the loop's.
                 high = float(np.quantile(supply, 0.99))
                 self._hottest[one.id] = max(high, self._hottest.get(one.id, -math.inf))
+            self._watch_dew(one.id, supply, day.tables.get(Plant.SITE))
+
+    def _watch_dew(
+        self, unit: str, supply: pd.Series[float], site: pd.DataFrame | None
+    ) -> None:
+        """Remember how near the supply came to the hall's dew point."""
+        if site is None or _DEW not in site:
+            return
+        above = (supply - site[_DEW]).dropna()
+        if len(above):
+            low = float(np.quantile(above, 0.01))
+            self._driest[unit] = min(low, self._driest.get(unit, math.inf))
 
     def answers(self) -> list[Answer]:
         """Return what was asked, answered over all days so far."""
@@ -274,6 +291,18 @@ class Inquiry:
                 for one in self.plant.exchangers
                 if one.id in self._hottest and one.supply_max_degc is None
             ]
+        if isinstance(what, Warmer) and what.kelvin < 0.0:
+            refused = "; ".join(
+                f"{unit} would supply its racks {above + what.kelvin:.1f} K above the"
+                f" hall's dew point, and {DEW_MARGIN_K:g} K are the least"
+                for unit, above in sorted(self._driest.items())
+                if above + what.kelvin < DEW_MARGIN_K
+            )
+            if not self._driest:
+                remarks.append(
+                    f"{_DEW} of the site is not read: whether racks would get wet is"
+                    " not known"
+                )
         return Answer(what, sums, refused, tuple(remarks))
 
     def _too_hot(self, kelvin: float) -> Iterator[str]:

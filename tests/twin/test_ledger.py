@@ -662,6 +662,15 @@ def test_less_than_a_machine_s_least_wants_a_smaller_one():
     assert store["missed_delivered_j"] == pytest.approx(STEP_S * 101e3)
 
 
+def test_one_that_started_runs_on_for_somewhat_less():
+    """160 kW start it, 140 keep it running, 130 do not; 140 alone start nothing."""
+    wanted = np.array([160e3, 140e3, 130e3, 140e3])
+    books = account(PLANT, site(4, demand=wanted))
+    missed = [line(books, row=i)["missed_delivered_j"] for i in range(4)]
+
+    assert missed == pytest.approx([STEP_S * 160e3, STEP_S * 140e3, 0.0, 0.0])
+
+
 def test_a_start_first_warms_the_machine():
     """The heat of one start is nobody's fault; starts without end are the control's."""
     once = account(PLANT, site(3, sink=np.array([0.0, 200e3, 200e3])))
@@ -692,6 +701,19 @@ def test_at_its_set_point_a_machine_wants_liquid(cause, outlet, flow):
     )
 
     assert line(account(PLANT, frames), "hp1")[f"missed_{cause}_j"] > 0.0
+
+
+@pytest.mark.parametrize(("outlet", "missed"), [(59.9, False), (59.2, True)])
+def test_one_that_is_flat_out_shows_in_its_outlet_what_it_lacks(outlet, missed):
+    """At its set point the return is its limit; below it, its own strength."""
+    told = {
+        "compressor_speed_hz": 50.0,
+        "sink_flow_m3_s": 0.0097,
+        "sink_outlet_temp_degc": outlet,
+    }
+    books = account(PLANT, site(sink=300e3, supply_setpoint_degc=60.0, hp=told))
+
+    assert bool(line(books, "hp1")["missed_j"] > 0.0) is missed
 
 
 def test_a_return_that_allows_no_more_is_nobody_s_fault():

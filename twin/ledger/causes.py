@@ -124,9 +124,13 @@ def evidence_of(
     evidence[Cause.HYDRAULICS] = starved | thin
 
     # At its set point with all the liquid that it was built for: what this return
-    # allows, and no cause of its own.
+    # allows, and no cause of its own. One that is flat out is there only if its outlet
+    # is too: what it has lost would show in it.
+    near = np.where(slow, 1.0, rules.at_goal_k)
     state.filled = (
-        slow & (sink_flow >= rules.short_flow * sink_nominal) & (sink_out > goal - 1.0)
+        (sink_flow >= rules.short_flow * sink_nominal)
+        & (sink_out > goal - near)
+        & (running >= rules.full_running)
     ) & ~evidence[Cause.SINK_HOT]
 
     # Standing though nothing forbids it is the controller's doing, but only

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
 from twin.ledger.intervals import Columns, summed
 from twin.ledger.machines import State
@@ -159,14 +160,17 @@ class Want:
 def _too_little(state: State, wanted: Array, rules: Rules) -> Flags:
     """Tell where a standing machine could not have run: less is wanted than its least.
 
-    Nobody's fault, and no more of the same: a smaller machine, or a store.
+    Nobody's fault, and no more of the same: a smaller machine, or a store. One that
+    started for more runs on for somewhat less.
     """
     plate = state.machine.nameplate
     least = plate.sink_heat_min_w
     if least is None:
         least = rules.least_load * plate.sink_heat_w
-    told: Flags = (state.running == 0.0) & (wanted < least)
-    return told
+    starts, stops = wanted >= least, wanted < rules.runs_on * least
+    runs = np.where(starts, 1.0, np.where(stops, 0.0, np.nan))
+    told = pd.Series(runs).ffill().fillna(0.0).to_numpy(dtype=float)
+    return np.asarray((state.running == 0.0) & (told == 0.0))
 
 
 def share_potential(states: Sequence[State]) -> None:

@@ -33,11 +33,15 @@ class Rules:
     short_flow
         Below this share of its nominal sink flow a machine whose outlet is at its
         goal is held back by its liquid. [1]
+    at_goal_k
+        An outlet no farther below its set point than this has reached it. [K]
     mixed_k
         A source this much colder than the heat on offer arrives mixed. [K]
     least_load
         No machine starts for less than this share of its nameplate's heat: a
         screw turns down to a quarter or a third, and starts with a margin. [1]
+    runs_on
+        One that started for its least heat runs on down to this share of it. [1]
     """
 
     least_share: float = 0.02
@@ -52,8 +56,10 @@ class Rules:
     starved_spread: float = 1.3
     lift_margin_k: float = 2.0
     short_flow: float = 0.9
+    at_goal_k: float = 0.3
     mixed_k: float = 3.0
     least_load: float = 0.4
+    runs_on: float = 0.85
 
 
 RULES = Rules()

@@ -254,23 +254,65 @@ def test_an_empty_month_has_a_page():
         assert words in text
 
 
-@pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}")
-def test_on_paper_it_is_two_pages(page, tmp_path):
-    """A4, as a browser prints it."""
-    file, printed = tmp_path / "report.html", tmp_path / "report.pdf"
+def printed_pages(page: str, folder: Path) -> int:
+    """Return on how many sheets of A4 a browser prints it."""
+    file, printed = folder / "report.html", folder / "report.pdf"
     file.write_text(page, encoding="utf-8")
     subprocess.run(
         [
             str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu",
-            "--no-pdf-header-footer", f"--user-data-dir={tmp_path / 'profile'}",
+            "--no-pdf-header-footer", f"--user-data-dir={folder / 'profile'}",
             f"--print-to-pdf={printed}", file.as_uri(),
         ],
         check=True,
         capture_output=True,
         timeout=120,
     )  # fmt: skip
+    return len(re.findall(rb"/Type\s*/Page\b(?!s)", printed.read_bytes()))
 
-    assert len(re.findall(rb"/Type\s*/Page\b(?!s)", printed.read_bytes())) == 2
+
+@pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}")
+def test_on_paper_it_is_two_pages(page, tmp_path):
+    """A4, as a browser prints it."""
+    assert printed_pages(page, tmp_path) == 2
+
+
+def many(count: int):
+    """Return results in which every table's rows of hp1 are those of many."""
+    found = metered()
+    units = [f"hp{k}" for k in range(1, count + 1)]
+
+    def multiplied(table: pd.DataFrame) -> pd.DataFrame:
+        own, rest = table[table["unit"] == "hp1"], table[table["unit"] != "hp1"]
+        return pd.concat([rest, *(own.assign(unit=unit) for unit in units)])
+
+    return replace(
+        found,
+        health=multiplied(found.health),
+        kpis=multiplied(found.kpis),
+        summary={
+            **found.summary,
+            "outlook": dict.fromkeys(units, found.summary["outlook"]["hp1"]),
+        },
+        models=[
+            {**one, "unit": unit}
+            for one in found.models
+            for unit in (units if one["unit"] == "hp1" else [one["unit"]])
+        ],
+    )
+
+
+@pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}")
+def test_twelve_heat_pumps_fit_two_pages_as_well(tmp_path):
+    """Those that matter most, and how many more there are."""
+    found = pages.report(books(many(12)), cases())
+    text = Reader(pages.document(found)).text
+
+    assert len(found.machines) + len(found.more_machines) == 12
+    assert "more with" in text
+    assert len(found.surfaces) + found.more_surfaces >= 12
+    assert "all of them cleaner" in text
+    assert printed_pages(pages.document(found), tmp_path) == 2
 
 
 def test_a_pdf_is_printed_or_the_extra_is_named(page, monkeypatch):

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 _HERE = Path(__file__).parent / "web"
+_MOST_MACHINES, _MOST_SURFACES, _MOST_MODELS = 5, 6, 6
 _MOST_CAUSES, _MOST_FANS, _MOST_ALARMS, _MOST_WORK = 3, 3, 5, 5
 _DAYS_AT_AN_END = 3
 _WIDE, _HIGH = 720.0, 92.0
@@ -173,15 +174,19 @@ class Report:
     causes: tuple[Cause, ...]
     more_causes: int
     machines: tuple[Machine, ...]
+    more_machines: tuple[Machine, ...]
     lines: Lines | None
     rows: tuple[Row, ...]
     asked: tuple[tuple[Threshold, kpi.Figure, str], ...]
     surfaces: tuple[Surface, ...]
+    more_surfaces: int
     alarms: tuple[Alarm, ...]
     more_alarms: int
     answered: str
     work: tuple[Work, ...]
+    more_work: int
     served: tuple[Served, ...]
+    more_served: int
     coverage: float
     set_aside: int
     doubts: tuple[str, ...]
@@ -212,6 +217,16 @@ def report(books: Books, cases: Iterable[Case] | None = None) -> Report:
     heat = views.ledger_view(results, whole, span.zone, width=_WIDE, height=120.0)
     causes = _causes(books, heat)
     alarms, answered = _alarms(books, cases)
+    # Two pages are two pages: of many, those that matter most.
+    machines = _machines(books)
+    if len(machines) > _MOST_MACHINES:
+        machines = tuple(sorted(machines, key=lambda one: -np.nan_to_num(one.heat_j)))
+    surfaces = _surfaces(books)
+    if len(surfaces) > _MOST_SURFACES:
+        surfaces = tuple(
+            sorted(surfaces, key=lambda one: np.nan_to_num(one.ended, nan=9.0))
+        )
+    served, work = _served(books), _work(books)
     carbon = str(results.summary.get("plant", {}).get("tariff", {}).get(
         "emission_source") or "")  # fmt: skip
     site = books.site
@@ -239,16 +254,20 @@ def report(books: Books, cases: Iterable[Case] | None = None) -> Report:
         accounts=_accounts(books),
         causes=causes[:_MOST_CAUSES],
         more_causes=max(len(causes) - _MOST_CAUSES, 0),
-        machines=_machines(books),
+        machines=machines[:_MOST_MACHINES],
+        more_machines=machines[_MOST_MACHINES:],
         lines=_lines(books),
         rows=_rows(books),
         asked=_asked(books),
-        surfaces=_surfaces(books),
+        surfaces=surfaces[:_MOST_SURFACES],
+        more_surfaces=len(surfaces[_MOST_SURFACES:]),
         alarms=alarms[:_MOST_ALARMS],
         more_alarms=max(len(alarms) - _MOST_ALARMS, 0),
         answered=answered,
-        work=_work(books),
-        served=_served(books),
+        work=work[:_MOST_WORK],
+        more_work=len(work[_MOST_WORK:]),
+        served=served[:_MOST_MODELS],
+        more_served=len(served[_MOST_MODELS:]),
         coverage=site.coverage(site.column("source_heat_j")),
         set_aside=int(results.summary.get("instruments", {}).get("set_aside", 0) or 0),
         doubts=tuple(
@@ -614,7 +633,7 @@ def _work(books: Books) -> tuple[Work, ...]:
     for one in seen.values():
         found.append(_one_work({**one, "action": "cleaned", "note": ""}, one))
     inside = [one for one in found if span.start <= one.time < span.stop]
-    return tuple(sorted(inside, key=lambda one: one.time))[:_MOST_WORK]
+    return tuple(sorted(inside, key=lambda one: one.time))
 
 
 def _one_work(entry: Mapping[str, Any], seen: Mapping[str, Any] | None) -> Work:

@@ -168,6 +168,8 @@ class Consumer:
     for one that takes whatever comes; None as well means that demand is unknown, so
     nothing can be called missed. [W] ``dispatched`` is whether the demand that is
     read is what a dispatcher asks for, and not what a meter shows.
+    ``store_volume_m3`` is the hot water that stands before him; None is no store.
+    [m3]
     ``heat_price_eur_j`` and ``heat_emission_kg_j`` are those of what our heat
     replaces there; None takes the site's. [EUR/J] [kg/J]
     """
@@ -176,6 +178,7 @@ class Consumer:
     use: Use = Use.DISTRICT
     supply_temp_degc: float | None = None
     demand_heat_w: float | None = None
+    store_volume_m3: float | None = None
     dispatched: bool = False
     heat_price_eur_j: float | None = None
     heat_emission_kg_j: float | None = None

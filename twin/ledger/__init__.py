@@ -36,6 +36,7 @@ from twin.ledger.events import (
 )
 from twin.ledger.intervals import foretold
 from twin.ledger.meters import Agreement, agreement
+from twin.ledger.storage import headroom
 from twin.ledger.thresholds import Rules
 from twin.ledger.worth import Worth
 
@@ -62,6 +63,7 @@ __all__ = [
     "findings",
     "foretold",
     "full_load_conditions",
+    "headroom",
     "model_capacity",
     "nameplate_capacity",
     "running_share",

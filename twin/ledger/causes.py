@@ -144,6 +144,10 @@ def evidence_of(
                 said = told[cause.value].reindex(columns.frame.index)
                 true = said.astype(float).fillna(0.0).to_numpy() > 0.5
                 evidence[cause] = evidence.get(cause, np.zeros(len(true), bool)) | true
+        # A store that was not charged is that, though only a controller could have.
+        stored = evidence.get(Cause.STORAGE)
+        if stored is not None:
+            evidence[Cause.CONTROL] = evidence[Cause.CONTROL] & ~stored
     # Part load and standstill may be a neighbour's fault; the rest is its own. To be
     # short of liquid at its set point is so too, unless a neighbour's fault is proved.
     proved = low | starved

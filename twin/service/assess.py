@@ -243,6 +243,7 @@ class Assessor:
         self._ledger: list[pd.DataFrame] = []
         self._recent = empty("ledger")
         self._meters: dict[str, ledger.Agreement] = {}
+        self._stores: dict[str, float] = {}
         self._cases: dict[str, list[Finding]] = {}
         self._active: tuple[Finding, ...] = ()
         self._lying: tuple[Finding, ...] = ()
@@ -446,7 +447,7 @@ class Assessor:
             for told in probes.findings(memory, unit, now)
         )
         tables = self._interval_tables(frames, start)
-        accounts, hours = self._account(tables, self._healthy(tables))
+        accounts, hours = self._account(tables, self._healthy(tables), keep=False)
         self._take_latest(tables, frames)
         results = self.results(
             now,
@@ -817,9 +818,13 @@ class Assessor:
         }
 
     def _account(
-        self, tables: Tables, healthy: Tables
+        self, tables: Tables, healthy: Tables, *, keep: bool = True
     ) -> tuple[list[pd.DataFrame], list[pd.DataFrame]]:
-        """Return the ledger's and the key figures' rows, as parts."""
+        """Return the ledger's and the key figures' rows, as parts.
+
+        ``keep`` remembers what stores would hold besides: not of a day that is not
+        over.
+        """
         accounts: list[pd.DataFrame] = []
         hours: list[pd.DataFrame] = []
         step = self._step(tables)
@@ -827,8 +832,19 @@ class Assessor:
             capacity = ledger.model_capacity(
                 self.plant, tables, self._physics("reference"), self._physics("current")
             )
+            room, evidence, stored = ledger.headroom(
+                self.plant, tables, capacity, self._stores, step=step
+            )
+            if keep:
+                self._stores = stored
             own = ledger.account(
-                self.plant, tables, capacity, step=step, agreement=self._meters
+                self.plant,
+                tables,
+                capacity,
+                step=step,
+                headroom=room,
+                evidence=evidence,
+                agreement=self._meters,
             )
             accounts.append(kpi.with_flows(own, self.plant, tables, step=step))
         for machine in self.plant.machines:

@@ -849,6 +849,9 @@ def _consumer(table: _Table, sources: list[Source], told: _Told) -> Consumer:
             table, "demand", (name, "demand_heat_w"), low=0.0, high=1e10, example="1 MW"
         ),
         dispatched=said is _Signal.DISPATCH,
+        store_volume_m3=table.amount(
+            "store_volume", "m3", low=0.01, high=1e6, example="50 m3"
+        ),
         heat_price_eur_j=table.amount(
             "heat_price", "EUR/J", low=0.0, high=1e-6, example="60 EUR/MWh"
         ),

@@ -189,14 +189,14 @@ def test_a_day_that_failed_half_way_is_judged_once(tmp_path: Path):
     twin = assessor._twins["hp1"]
     assert twin.windows is not None
     assert twin.history is not None
-    windows, history = len(twin.windows), len(twin.history)
+    windows, history = len(twin.windows), len(twin.history.rows())
     frame = made.frames["hp1"]
     begin, stop = START + 7 * DAY - LEAD, START + 8 * DAY
     seen = (frame.index > pd.Timestamp(begin)) & (frame.index <= pd.Timestamp(stop))
     assessor.day(stop, {"hp1": frame[seen]})
 
     assert twin.windows.index.is_unique
-    assert (len(twin.windows), len(twin.history)) == (windows, history)
+    assert (len(twin.windows), len(twin.history.rows())) == (windows, history)
 
 
 CLEANED = Maintenance(

@@ -220,7 +220,7 @@ def site(library: Library, plant: Plant) -> Iterator[httpx.Client]:
     alarms = Alarms(library._state)
     view = ResultsView(Results(site="one", generated=NOW))
     app = create_app(
-        view, alarms, Live(), plant=plant, library=library, clock=lambda: NOW
+        view, alarms, Live(), plant=plant, shelf=library, clock=lambda: NOW
     )
     server = Server(app, port=0)
     server.start()

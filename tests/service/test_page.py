@@ -88,7 +88,7 @@ class Visit:
             clock=lambda: self.moment,
             timezone="Europe/Copenhagen",
             heartbeat=heartbeat,
-            library=library,
+            shelf=library,
         )
         self.server = Server(self.app, port=0)
         self.context = browser.new_context(**context)

@@ -205,7 +205,7 @@ class Service:
             self.live,
             plant=self.plant,
             delivery=self.notifier,
-            library=Library(self.registry, self.plant, self.archive, self.state),
+            shelf=Library(self.registry, self.plant, self.archive, self.state),
             replays=config.state_dir / "replays",
             counts=self.quality,
             problems=self.problems,

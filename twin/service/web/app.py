@@ -158,7 +158,7 @@ class Page:
         The plant as configured; None draws what the results name.
     delivery
         Who delivers messages; None where nobody is told.
-    library
+    shelf
         Who keeps the models; None shows what the results say of them.
     replays
         Where replays are kept that are shown beside what the service finds.
@@ -187,7 +187,7 @@ class Page:
     live: Live
     plant: Plant | None = None
     delivery: Delivery | None = None
-    library: Library | None = None
+    shelf: Library | None = None
     replays: Path | None = None
     counts: Callable[[], Mapping[str, float]] = _no_counts
     problems: Callable[[], Sequence[str]] = _no_problems
@@ -366,7 +366,7 @@ class _Room:
             site=results.site,
             results=results,
             units=unit_ids(self._page),
-            has_models=self._page.library is not None,
+            has_models=self._page.shelf is not None,
             unit=context.pop("unit", ""),
             now=self._page.clock(),
             who=unquote(request.cookies.get(_COOKIE, "")),
@@ -548,9 +548,9 @@ def _pages(app: FastAPI, page: Page, room: _Room) -> None:
 
 def _models(app: FastAPI, page: Page, room: _Room) -> None:
     def library() -> Library:
-        if page.library is None:
+        if page.shelf is None:
             raise HTTPException(404, "no models are kept here; see the overview")
-        return page.library
+        return page.shelf
 
     def of(unit: str) -> str:
         if unit not in library().units:

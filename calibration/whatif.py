@@ -31,7 +31,7 @@ from twin.ledger.closing import rejected_of
 from twin.ledger.demand import demand_of
 from twin.ledger.intervals import Columns
 from twin.ledger.thresholds import RULES
-from twin.ledger.worth import worth_of
+from twin.ledger.worth import Worth, worth_of
 from twin.plant import Machine, Plant
 from twin.timetable import Timetable
 
@@ -127,9 +127,7 @@ class Run:
     @property
     def least(self) -> float:
         """The least heat that it starts for. [W]."""
-        plate = self.machine.nameplate
-        told = plate.sink_heat_min_w
-        return RULES.least_load * plate.sink_heat_w if told is None else told
+        return RULES.least_heat_w(self.machine)
 
     def source_share(self, heat: Array) -> Array:
         """Return which part of some heat would come from the source. [1]."""
@@ -170,11 +168,7 @@ class Scene:
     runs: list[Run]
     idle: Array
     unserved: Array
-    electricity: Array
-    heat: Array
-    electricity_emission: Array
-    heat_emission: Array
-    fan: Array
+    worth: Worth
 
     @property
     def seconds(self) -> float:
@@ -203,7 +197,6 @@ def scene(plant: Plant, day: Day) -> Scene | None:
     told = Columns(day.tables.get(Plant.SITE), times)
     demands = {one.id: demand_of(one, on_grid[one.id], None) for one in plant.consumers}
     consumers = consumers_of(plant, runs[0].machine)
-    worth = worth_of(plant, consumers, demands, told, fan)
     return Scene(
         plant=plant,
         day=day,
@@ -211,11 +204,7 @@ def scene(plant: Plant, day: Day) -> Scene | None:
         runs=runs,
         idle=np.nan_to_num(booked["no_demand_j"]) / seconds,
         unserved=np.nan_to_num(booked["beyond_capacity_j"]) / seconds,
-        electricity=worth.electricity,
-        heat=worth.heat,
-        electricity_emission=worth.electricity_emission,
-        heat_emission=worth.heat_emission,
-        fan=fan,
+        worth=worth_of(plant, consumers, demands, told, fan),
     )
 
 
@@ -670,7 +659,7 @@ class Sums:
         power = np.sum(made.power, axis=0)
         more, dear = heat - was_heat, power - was_power
         taken = np.broadcast_to(np.asarray(made.source, dtype=float), more.shape)
-        saved = taken * scene.fan
+        saved = taken * scene.worth.fan
         self.delivered += float(was_heat.sum()) * step
         self.delivered_then += float(heat.sum()) * step
         self.power += float(was_power.sum()) * step
@@ -681,12 +670,18 @@ class Sums:
             whole = float(np.broadcast_to(told, more.shape).sum()) * step
             setattr(self, name, getattr(self, name) + whole)
         self.heat_eur += (
-            float(np.where(more == 0.0, 0.0, more * scene.heat).sum()) * step
+            float(np.where(more == 0.0, 0.0, more * scene.worth.heat).sum()) * step
         )
-        self.price_s += float(scene.electricity.sum()) * step
-        self.eur += _valued(more, scene.heat, saved - dear, scene.electricity) * step
+        self.price_s += float(scene.worth.electricity.sum()) * step
+        self.eur += (
+            _valued(more, scene.worth.heat, saved - dear, scene.worth.electricity)
+            * step
+        )
         self.kg += step * _valued(
-            more, scene.heat_emission, saved - dear, scene.electricity_emission
+            more,
+            scene.worth.heat_emission,
+            saved - dear,
+            scene.worth.electricity_emission,
         )
         self.seconds += step * len(scene.times)
 

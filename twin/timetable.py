@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -14,6 +15,10 @@ Array = NDArray[np.float64]
 WEEK = 7 * 24
 """Values of a week that repeats: one for each local hour from Monday's first. [1]"""
 _QUARTER = timedelta(minutes=15)
+
+
+def _us(time: pd.Timestamp) -> int:
+    return int(time.value) // 1000  # which counts in ns, whatever its unit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,9 +97,13 @@ class Timetable:
     def _told(self, start: pd.Timestamp, stop: pd.Timestamp) -> tuple[Array, Array]:
         """Return when values begin, the end at last, and the values, NaN at last."""
         if self.begins:
+            # A year of quarter hours is asked for a day at a time.
+            first = max(bisect_right(self.begins, _us(start)) - 1, 0)
+            last = bisect_left(self.begins, _us(stop)) + 1
+            ends = (*self.begins[last : last + 1], self.until)[:1]
             return (
-                np.array([*self.begins, self.until], dtype=float),
-                np.array([*self.values, np.nan]),
+                np.array([*self.begins[first:last], *ends], dtype=float),
+                np.array([*self.values[first:last], np.nan]),
             )
         # Every offset from UTC is a multiple of a quarter of an hour.
         quarters = pd.date_range(

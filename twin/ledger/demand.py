@@ -163,10 +163,7 @@ def _too_little(state: State, wanted: Array, rules: Rules) -> Flags:
     Nobody's fault, and no more of the same: a smaller machine, or a store. One that
     started for more runs on for somewhat less.
     """
-    plate = state.machine.nameplate
-    least = plate.sink_heat_min_w
-    if least is None:
-        least = rules.least_load * plate.sink_heat_w
+    least = rules.least_heat_w(state.machine)
     starts, stops = wanted >= least, wanted < rules.runs_on * least
     runs = np.where(starts, 1.0, np.where(stops, 0.0, np.nan))
     told = pd.Series(runs).ffill().fillna(0.0).to_numpy(dtype=float)

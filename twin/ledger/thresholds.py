@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from twin.plant import Machine
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
@@ -60,6 +62,15 @@ class Rules:
     mixed_k: float = 3.0
     least_load: float = 0.4
     runs_on: float = 0.85
+
+    def least_heat_w(self, machine: Machine) -> float:
+        """Return the least heat that a machine starts for. [W].
+
+        Its data sheet's, else a share of its nameplate's.
+        """
+        told = machine.nameplate.sink_heat_min_w
+        share = self.least_load * machine.nameplate.sink_heat_w
+        return share if told is None else told
 
 
 RULES = Rules()

@@ -182,8 +182,7 @@ def screen(site: Site, terms: Terms, answer: Answer) -> Screening:
         lost = min(
             pipe.loss_w(site.supply_degc, site.return_degc, terms.soil_degc)
             * _YEAR_DAYS
-            * 86400.0
-            * (1.0 if given > 0.0 else 0.0),
+            * 86400.0,
             given,
         )
         pumped = pipe.pump_w * flowing * _YEAR_DAYS * 86400.0

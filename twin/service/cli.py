@@ -268,6 +268,25 @@ def run(config: ConfigFile = DEFAULT_CONFIG) -> None:
         service.wait()
 
 
+@contextmanager
+def _reading(command: str, *also: type[Exception]) -> Iterator[None]:
+    """End a command that reads a record with what is wrong with it, or with its words.
+
+    ``also`` is what else its words may be refused by.
+    """
+    from ingest.archive import ArchiveError, ArchiveUnavailableError
+    from ingest.files import InputError
+    from twin.service.replay import NothingToReplayError
+
+    wrong: tuple[type[Exception], ...] = (InputError, NothingToReplayError, *also)
+    try:
+        yield
+    except (ArchiveError, ArchiveUnavailableError) as error:
+        stop(UNREACHABLE, f"hptwin {command}: {error}")
+    except wrong as error:
+        stop(USAGE, f"hptwin {command}: {error}")
+
+
 @app.command()
 def replay(
     data: Annotated[
@@ -302,11 +321,8 @@ def replay(
 
     Exit code 0: judged. 1: judged, and something was found.
     """
-    from ingest.archive import ArchiveError, ArchiveUnavailableError
-    from ingest.files import InputError
     from twin.service import history
     from twin.service.checkpoint import forget
-    from twin.service.replay import NothingToReplayError
 
     wired = load_config(config)
     if out_dir is not None and afresh:
@@ -314,7 +330,7 @@ def replay(
             forget(history.unfinished(folder))
     if suppose:
         _suppose(wired, data or [], suppose, start, end, zone, out_dir, json=json)
-    try:
+    with _reading("replay"):
         results, verdicts = history.replayed(
             wired,
             data or [],
@@ -324,10 +340,6 @@ def replay(
             progress=Bar("days", quiet=json),
             out=out_dir,
         )
-    except (InputError, NothingToReplayError) as error:
-        stop(USAGE, f"hptwin replay: {error}")
-    except (ArchiveError, ArchiveUnavailableError) as error:
-        stop(UNREACHABLE, f"hptwin replay: {error}")
     if out_dir is not None:
         note(f"written to {out_dir}")
     if json:
@@ -349,13 +361,10 @@ def _suppose(
     *,
     json: bool,
 ) -> NoReturn:
-    from ingest.archive import ArchiveError, ArchiveUnavailableError
-    from ingest.files import InputError
     from twin.service import history, suppose
     from twin.service.compare import compare as beside
-    from twin.service.replay import NothingToReplayError
 
-    try:
+    with _reading("replay", suppose.SupposeError):
         what = suppose.parse(text)
         recorded, made, _ = history.supposed(
             wired,
@@ -367,10 +376,6 @@ def _suppose(
             progress=lambda name: Bar(name, quiet=json),
             out=out_dir,
         )
-    except (InputError, NothingToReplayError, suppose.SupposeError) as error:
-        stop(USAGE, f"hptwin replay: {error}")
-    except (ArchiveError, ArchiveUnavailableError) as error:
-        stop(UNREACHABLE, f"hptwin replay: {error}")
     found = beside(recorded, made, ("recorded", what.name))
     _compared(found, None if out_dir is None else out_dir / "compare.html", json=json)
     raise typer.Exit(FINE)
@@ -401,13 +406,10 @@ def what_if(
     json: Json = False,
 ) -> None:
     """Ask what the record would have been, had one thing been otherwise."""
-    from ingest.archive import ArchiveError, ArchiveUnavailableError
-    from ingest.files import InputError
     from twin.service import whatif
-    from twin.service.replay import NothingToReplayError
 
     wired = load_config(config)
-    try:
+    with _reading("what-if", whatif.WhatIfError):
         questions = [
             whatif.parse(text, wired.plant, Path.cwd()) for text in asked or ()
         ] or whatif.usual(wired.plant)
@@ -420,10 +422,6 @@ def what_if(
             zone=zone,
             progress=Bar("days", quiet=json),
         )
-    except (InputError, NothingToReplayError, whatif.WhatIfError) as error:
-        stop(USAGE, f"hptwin what-if: {error}")
-    except (ArchiveError, ArchiveUnavailableError) as error:
-        stop(UNREACHABLE, f"hptwin what-if: {error}")
     if json:
         out_json({"answers": [one.to_dict() for one in answers]})
         return
@@ -473,14 +471,11 @@ def screen(
 
     Exit code 0: it pays. 1: it does not, and why is said.
     """
-    from ingest.archive import ArchiveError, ArchiveUnavailableError
-    from ingest.files import InputError
     from twin.service import screening, whatif
-    from twin.service.replay import NothingToReplayError
-    from twin.units import UnitError, quantity
+    from twin.units import quantity
 
     wired = load_config(config)
-    try:
+    with _reading("screen", ValueError):
         if not demand or not distance:
             raise whatif.WhatIfError("name who: --demand and --distance")
         consumer = whatif.consumer(demand, supply, wired.plant, Path.cwd())
@@ -506,10 +501,6 @@ def screen(
             zone=zone,
             progress=Bar("days", quiet=json),
         )
-    except (InputError, NothingToReplayError, UnitError, ValueError) as error:
-        stop(USAGE, f"hptwin screen: {error}")
-    except (ArchiveError, ArchiveUnavailableError) as error:
-        stop(UNREACHABLE, f"hptwin screen: {error}")
     found = screening.screen(site, terms, answer)
     if json:
         out_json(found.to_dict())

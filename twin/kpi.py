@@ -24,9 +24,10 @@ import pandas as pd
 from twin import fluids
 from twin.exchanger import log_mean_temp_difference
 from twin.ledger import running_share
+from twin.ledger.cold import circuits_of, handed_over
 from twin.ledger.intervals import Columns
 from twin.ledger.worth import worth_of
-from twin.plant import Machine, Plant
+from twin.plant import Machine, Plant, Use
 from twin.states import TYPICAL, capabilities
 
 if TYPE_CHECKING:
@@ -535,6 +536,9 @@ FLOWS: tuple[str, ...] = (
     "source_temp_degc",
     "sink_temp_degc",
     "rejected_temp_degc",
+    "cold_j",
+    "source_of_cold_j",
+    "sink_of_cold_j",
     "recovered_eur",
     "recovered_kg",
 )
@@ -542,8 +546,10 @@ FLOWS: tuple[str, ...] = (
 
 ``source_temp_degc`` is the liquid that hands heat to the heat pumps,
 ``sink_temp_degc`` what they deliver, ``rejected_temp_degc`` the liquid into the
-coolers, each weighed by its heat. ``recovered_eur`` and ``recovered_kg`` are the
-delivered heat at its price, or at the emission of what it replaces, less those of
+coolers, each weighed by its heat. ``cold_j`` is the cold that was handed over,
+``source_of_cold_j`` and ``sink_of_cold_j`` what of the two heats was its consumers'
+and so not the data centre's. ``recovered_eur`` and ``recovered_kg`` are delivered
+heat and cold at their prices, or at the emission of what they replace, less those of
 the electricity of heat pumps and metered pumps. [s, J, degC, EUR, kg]
 """
 
@@ -585,6 +591,7 @@ def flows(
 
     n = len(times)
     source, sink, work, pumps = np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n)
+    heats: dict[str, tuple[Array, Array]] = {}
     taken: list[tuple[Array, Array]] = []
     given_off: list[tuple[Array, Array]] = []
     thrown: list[tuple[Array, Array]] = []
@@ -593,6 +600,7 @@ def flows(
         own_source, own_sink, own_work, _ = _heats(machine, frame)
         source, sink, work = source + own_source, sink + own_sink, work + own_work
         pumps = pumps + _pumps(machine, frame)
+        heats[machine.id] = own_source, own_sink
         taken.append((own_source, _column(frame, "source_inlet_temp_degc")))
         given_off.append((own_sink, _column(frame, "sink_outlet_temp_degc")))
     rejected = np.zeros(n) if plant.rejectors else np.full(n, np.nan)
@@ -602,16 +610,19 @@ def flows(
         rejected = rejected + own
         thrown.append((own, _column(frame, "rejector_inlet_temp_degc")))
     site = Columns(frames.get(Plant.SITE), times)
+    cooled = [one for one in plant.consumers if one.use is Use.COLD]
+    told = {one.id: Columns(frames.get(one.id), times) for one in plant.consumers}
     worth = worth_of(
         plant,
-        plant.consumers,
-        {
-            one.id: Columns(frames.get(one.id), times)["demand_heat_w"]
-            for one in plant.consumers
-        },
+        [one for one in plant.consumers if one.use is not Use.COLD],
+        {name: columns["demand_heat_w"] for name, columns in told.items()},
         site,
         np.zeros(n),
+        cooled,
     )
+    cold, theirs = _cold(plant, told, heats, rejected)
+    cold_price = worth.cold if cooled else np.zeros(n)
+    cold_emission = worth.cold_emission if cooled else np.zeros(n)
     lift = work + pumps
     return pd.DataFrame(
         {
@@ -626,13 +637,57 @@ def flows(
             "source_temp_degc": _mixed(taken, n),
             "sink_temp_degc": _mixed(given_off, n),
             "rejected_temp_degc": _mixed(thrown, n),
-            "recovered_eur": seconds * (sink * worth.heat - lift * worth.electricity),
+            "cold_j": seconds * cold,
+            "source_of_cold_j": seconds * theirs[0],
+            "sink_of_cold_j": seconds * theirs[1],
+            "recovered_eur": seconds
+            * (sink * worth.heat + cold * cold_price - lift * worth.electricity),
             "recovered_kg": seconds
-            * (sink * worth.heat_emission - lift * worth.electricity_emission),
+            * (
+                sink * worth.heat_emission
+                + cold * cold_emission
+                - lift * worth.electricity_emission
+            ),
         },
         index=times,
         columns=list(FLOWS),
     )
+
+
+def _cold(
+    plant: Plant,
+    told: Mapping[str, Columns],
+    heats: Mapping[str, tuple[Array, Array]],
+    rejected: Array,
+) -> tuple[Array, tuple[Array, Array]]:
+    """Return the cold handed over, and what of source and sink heat came with it. [W].
+
+    All of a machine that cools somebody; where he stands on the loop of the racks,
+    as much of each machine's as he has of the loop's heat.
+    """
+    n = len(rejected)
+    cold, source, sink = np.zeros(n), np.zeros(n), np.zeros(n)
+    loop = [machine.id for machine in plant.machines if not machine.cools]
+    for machines, consumers in circuits_of(plant):
+        given = handed_over(
+            machines,
+            consumers,
+            {name: heat[0] for name, heat in heats.items()},
+            told,
+            n,
+        )
+        cold = cold + given
+        share = np.ones(n)
+        if not machines:
+            moved = np.sum([heats[name][0] for name in loop], axis=0) + np.nan_to_num(
+                rejected
+            )
+            with np.errstate(invalid="ignore", divide="ignore"):
+                share = np.clip(np.where(moved > 0.0, given / moved, 0.0), 0.0, 1.0)
+        for name in machines or loop:
+            source = source + share * heats[name][0]
+            sink = sink + share * heats[name][1]
+    return cold, (source, sink)
 
 
 def _mixed(parts: list[tuple[Array, Array]], n: int) -> Array:
@@ -784,8 +839,10 @@ class Site:
         return ("site_energy_j", "compressor_energy_j", "pump_energy_j")
 
     def reuse(self, boundary: Boundary) -> Array:
-        """Return E_reuse of each interval. [J]."""
-        return self.column(REUSE[boundary])
+        """Return E_reuse of each interval: the data centre's own heat alone. [J]."""
+        reuse = self.column(REUSE[boundary])
+        others = REUSE[boundary].replace("heat", "of_cold")
+        return reuse - self.column(others) if others in self.table else reuse
 
     def coverage(self, *columns: Array) -> float:
         """Return the share of the period in which all of these are known. [1]."""
@@ -911,8 +968,10 @@ def standard(
     -------
     list of Figure
         PUE, ERF and ERE for every one of :data:`VARIANTS`, REF with the heat
-        pumps' electricity in and out, WUE, heat-recovery rate and system COP.
-        NaN where an instrument or an entry is missing. [1]
+        pumps' electricity in and out, WUE, heat-recovery rate and system COP; and
+        where cold is handed over, the combined COP, of both. The heat of those who
+        are cooled is not the data centre's, and not in what it reuses. NaN where an
+        instrument or an entry is missing. [1]
 
     Notes
     -----
@@ -960,6 +1019,19 @@ def standard(
             standard="none; heat-recovery rate",
         )
     )
+    cold = site.column("cold_j")
+    if np.nansum(cold) > 0.0:
+        found.append(
+            site.figure(
+                "COP_combined",
+                site.column("sink_heat_j") + cold,
+                work,
+                ("sink_heat_j", "compressor_energy_j"),
+                formula="(delivered heat + cold handed over)"
+                " / (compressors + metered pumps)",
+                standard="ratio of sums; heat and cold counted alike",
+            )
+        )
     found.append(
         site.figure(
             "COP_system",

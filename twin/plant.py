@@ -84,8 +84,10 @@ class Machine:
     ``points`` are the vocabulary names that are really measured; everything a
     machine can be asked depends on them. ``uncertainty`` overrides the
     standard uncertainty of an instrument, by point, in the point's unit.
-    ``reference_accepted`` is why the operator takes the machine as it was found,
-    where what was learnt of it is not what its nameplate promises.
+    ``consumers`` take its heat, none named is all of them. ``cools`` are the
+    consumers of cold whose liquid is its source; without any that is the loop of
+    the racks. ``reference_accepted`` is why the operator takes the machine as it was
+    found, where what was learnt of it is not what its nameplate promises.
     """
 
     id: str
@@ -96,6 +98,7 @@ class Machine:
     sink: Coolant = Coolant()
     points: frozenset[str] = frozenset()
     consumers: tuple[str, ...] = ()
+    cools: tuple[str, ...] = ()
     sink_outlet_max_degc: float | None = None
     source_inlet_min_degc: float | None = None
     standby_power_w: float = 0.0
@@ -164,14 +167,17 @@ class Use(StrEnum):
 class Consumer:
     """Somebody who wants heat (or cold) at a temperature.
 
-    Where no demand is metered, ``demand_heat_w`` is a constant demand, infinite
-    for one that takes whatever comes; None as well means that demand is unknown, so
-    nothing can be called missed. [W] ``dispatched`` is whether the demand that is
+    What a consumer of cold demands and is delivered is the heat taken from him; one
+    whom no machine cools alone stands on the loop of the racks. Where no demand is
+    metered, ``demand_heat_w`` is a constant demand, infinite for one that takes
+    whatever comes; None as well means that demand is unknown, so nothing can be
+    called missed. [W] ``dispatched`` is whether the demand that is
     read is what a dispatcher asks for, and not what a meter shows.
     ``store_volume_m3`` is the hot water that stands before him; None is no store.
     [m3]
     ``heat_price_eur_j`` and ``heat_emission_kg_j`` are those of what our heat
-    replaces there; None takes the site's. [EUR/J] [kg/J]
+    replaces there, ``cold_price_eur_j`` and ``cold_emission_kg_j`` those of what our
+    cold does; None takes the site's. [EUR/J] [kg/J]
     """
 
     id: str
@@ -182,6 +188,8 @@ class Consumer:
     dispatched: bool = False
     heat_price_eur_j: float | None = None
     heat_emission_kg_j: float | None = None
+    cold_price_eur_j: float | None = None
+    cold_emission_kg_j: float | None = None
     points: frozenset[str] = frozenset()
 
     kind = Kind.CONSUMER
@@ -196,8 +204,10 @@ class Tariff:
 
     electricity_price_eur_j: float | None = None
     heat_price_eur_j: float | None = None
+    cold_price_eur_j: float | None = None
     electricity_emission_kg_j: float | None = None
     heat_emission_kg_j: float | None = None
+    cold_emission_kg_j: float | None = None
     emission_source: str = ""
 
 

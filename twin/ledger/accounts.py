@@ -46,12 +46,13 @@ ACCOUNTS: tuple[str, ...] = (
     *MISSED,
     "closing_j",
 )
-"""The accounts that sum to ``it_heat_j`` in every line of the site. [J]"""
+"""The accounts that sum to the site's heat, ``it_heat_j`` and ``cold_j``. [J]"""
 
 COLUMNS: tuple[str, ...] = (
     "time",
     "unit",
     "it_heat_j",
+    "cold_j",
     *ACCOUNTS,
     "rejected_j",
     "delivered_j",
@@ -60,6 +61,9 @@ COLUMNS: tuple[str, ...] = (
     "missed_delivered_j",
     "missed_eur",
     "missed_kg",
+    "missed_cold_j",
+    "missed_cold_eur",
+    "missed_cold_kg",
     "gap_s",
     "basis",
     "note",

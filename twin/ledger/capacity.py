@@ -218,12 +218,19 @@ def site_temps(
     frames: Mapping[str, pd.DataFrame],
     times: pd.DatetimeIndex,
 ) -> tuple[Array, Array]:
-    """Temperature of the heat on offer, and of the consumers' return; in degC."""
+    """Temperature of the heat on offer, and of the consumers' return; in degC.
+
+    To a machine that cools somebody it is what he sends back, else the loop's.
+    """
     offered = np.full(len(times), np.nan)
-    for rejector in plant.rejectors:
+    for consumer in cooled_by(plant, machine):
+        back = Columns(frames.get(consumer.id), times)["return_temp_degc"]
+        offered = np.fmax(offered, back)
+    on_loop = not machine.cools
+    for rejector in plant.rejectors if on_loop else ():
         inlet = Columns(frames.get(rejector.id), times)["rejector_inlet_temp_degc"]
         offered = np.fmax(offered, inlet)
-    for exchanger in plant.exchangers:
+    for exchanger in plant.exchangers if on_loop else ():
         if not exchanger.station:
             outlet = Columns(frames.get(exchanger.id), times)["cold_outlet_temp_degc"]
             offered = np.fmax(offered, outlet)
@@ -240,6 +247,11 @@ def consumers_of(plant: Plant, machine: Machine) -> tuple[Consumer, ...]:
     if not machine.consumers:
         return tuple(warm)
     return tuple(one for one in warm if one.id in machine.consumers)
+
+
+def cooled_by(plant: Plant, machine: Machine) -> tuple[Consumer, ...]:
+    """Whose cold is a machine's source; nobody's where that is the racks' loop."""
+    return tuple(one for one in plant.consumers if one.id in machine.cools)
 
 
 def groups_of(plant: Plant) -> list[tuple[list[Machine], list[Consumer]]]:

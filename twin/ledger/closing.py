@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -20,8 +20,9 @@ from twin.ledger.accounts import (
     Cause,
     table_of,
 )
-from twin.ledger.capacity import groups_of, nameplate_capacity
+from twin.ledger.capacity import cooled_by, groups_of, nameplate_capacity
 from twin.ledger.causes import blame, evidence_of
+from twin.ledger.cold import circuits_of, could_take, handed_over, short_of
 from twin.ledger.demand import Want, demand_of, share_potential
 from twin.ledger.intervals import Columns, grid, summed
 from twin.ledger.machines import State, reach, state_of
@@ -56,7 +57,8 @@ def account(
     capacity that each left idle, first to those with a fault of their own, so
     that one that follows its share is not blamed for its tripped neighbour.
     Their potential is shared by capacity. Groups with consumers of their own share
-    the rejected heat in proportion to what each could have used.
+    the rejected heat in proportion to what each could have used. Cold is told in
+    :mod:`twin.ledger.cold`.
 
     Parameters
     ----------
@@ -89,12 +91,17 @@ def account(
     -------
     DataFrame
         Columns :data:`COLUMNS`. A line with unit ``"site"`` for each interval,
-        whose :data:`ACCOUNTS` sum to ``it_heat_j``, then one for each machine
-        with what is its own. ``potential_j``, ``delivered_j`` and
-        ``missed_delivered_j`` are heat at the sink, every other account is heat
-        of the source. [J] In a gap ``gap_s`` is the length of the interval and
-        the accounts are NaN. ``missed_eur`` [EUR] and ``missed_kg`` [kg] are
-        NaN where a price or an emission factor is unknown. ``basis`` names the
+        whose :data:`ACCOUNTS` sum to ``it_heat_j`` and ``cold_j``, the cold that
+        was handed over; then one for each machine with what is its own.
+        ``potential_j``, ``delivered_j`` and ``missed_delivered_j`` are heat at the
+        sink, every other account is heat of the source. [J] ``missed_cold_j`` is
+        cold that machines did not take: no heat that was thrown away, and in no
+        account of the site; ``missed_cold_eur`` [EUR] and ``missed_cold_kg`` [kg]
+        are what those machines would have brought, their heat included. On the
+        line of a machine that cools somebody ``missed_j`` is its cold. In a gap
+        ``gap_s`` is the length of the interval and the accounts are NaN.
+        ``missed_eur`` [EUR] and ``missed_kg`` [kg] are NaN where a price or an
+        emission factor is unknown. ``basis`` names the
         instrument behind ``it_heat_j``, ``note`` what could not be judged.
 
     Raises
@@ -117,10 +124,14 @@ def account(
     recovered = summed([one.source for one in states.values()], n)
     delivered = summed([one.sink for one in states.values()], n)
     metered, doubt, fan = rejected_of(plant, on_grid, rules, n)
-    it_heat, basis = it_heat_of(plant, on_grid, recovered, metered)
+    circuits = circuits_of(plant)
+    sources = {name: one.source for name, one in states.items()}
+    given = [handed_over(*circuit, sources, on_grid, n) for circuit in circuits]
+    cold = summed(given, n)
+    it_heat, basis = it_heat_of(plant, on_grid, recovered - cold, metered)
     rejected = np.zeros(n) if metered is None else metered
 
-    gap = ~(np.isfinite(recovered + delivered) & np.isfinite(it_heat + rejected))
+    gap = ~(np.isfinite(recovered + delivered) & np.isfinite(it_heat + cold + rejected))
     thrown = np.where(gap, 0.0, np.maximum(rejected, 0.0))
 
     demands = {
@@ -149,10 +160,18 @@ def account(
                 one.machine.nameplate.sink_heat_w,
             )
             for one in states.values()
+            if not one.machine.cools
         ],
         n,
     )
     counted = thrown > np.maximum(2.0 * doubt, rules.least_share * size)
+    for (cooling, cooled), told in zip(circuits, given, strict=True):
+        could_take(
+            [states[name] for name in cooling],
+            short_of(cooled, demands, told, rules),
+            summed([demands[one.id] for one in cooled], n),
+            rules,
+        )
     wants = [
         Want(
             machines,
@@ -198,15 +217,25 @@ def account(
     for want in wants:
         judged &= want.known
     for machines, consumers in groups:
-        worth = worth_of(plant, consumers, demands, on_grid[Plant.SITE], fan)
-        share_potential([states[machine.id] for machine in machines])
-        for machine in machines:
-            own = line_of(states[machine.id], worth, rules)
+        mine = [states[machine.id] for machine in machines]
+        site_grid = on_grid[Plant.SITE]
+        worth = worth_of(plant, consumers, demands, site_grid, fan)
+        share_potential(mine)
+        for state in mine:
+            kept = COLUMNS
+            if state.machine.cools:
+                kept, served = COOLING, cooled_by(plant, state.machine)
+                both = worth_of(plant, consumers, demands, site_grid, fan, served)
+                own = cooling_line_of(state, mine, both, rules)
+            else:
+                own = line_of(state, worth, rules)
             for name, values in own.items():
-                totals[name] += np.where(gap, 0.0, values)
-            lines.append((machine.id, own))
+                if name in kept:
+                    totals[name] += np.where(gap, 0.0, values)
+            lines.append((state.machine.id, own))
 
     totals["it_heat_j"] = it_heat
+    totals["cold_j"] = cold
     totals["recovered_j"] = recovered
     totals["rejected_j"] = rejected if metered is not None else np.full(n, np.nan)
     totals["delivered_j"] = delivered
@@ -219,11 +248,8 @@ def account(
     spent = np.zeros(n)
     for name in ACCOUNTS[:-1]:
         spent += totals[name]
-    totals["closing_j"] = it_heat - spent
-    energy = [name for name in COLUMNS[2:-2] if name.endswith("_j")]
-    site = {name: totals[name] * seconds for name in energy}
-    site["missed_eur"] = totals["missed_eur"] * seconds
-    site["missed_kg"] = totals["missed_kg"] * seconds
+    totals["closing_j"] = it_heat + cold - spent
+    site = {name: each * seconds for name, each in totals.items() if name != "gap_s"}
     lacking = np.zeros(n, bool)
     for want in wants:
         lacking |= want.lacking
@@ -259,6 +285,16 @@ def account(
     return ledger
 
 
+COOLING = (
+    "missed_delivered_j",
+    "potential_j",
+    "missed_cold_j",
+    "missed_cold_eur",
+    "missed_cold_kg",
+)
+"""What the site has of the line of a machine that cools somebody."""
+
+
 def line_of(state: State, worth: Worth, rules: Rules) -> dict[str, Array]:
     """One machine's own accounts, as powers; in W."""
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
@@ -267,8 +303,9 @@ def line_of(state: State, worth: Worth, rules: Rules) -> dict[str, Array]:
     dear = (state.taken > 0.0) & (gain < 0.0)
     missed = np.where(dear, 0.0, delivered)
     source = np.where(dear, 0.0, state.taken)
-    shares = blame(state, missed, rules)
-    own = {
+    nothing = missed == 0.0
+    eur, kg = worth.value(missed, source, np.where(nothing, 1.0, state.cop))
+    return {
         "recovered_j": state.source,
         "delivered_j": state.sink,
         "uneconomic_j": np.where(dear, state.taken, 0.0),
@@ -276,15 +313,59 @@ def line_of(state: State, worth: Worth, rules: Rules) -> dict[str, Array]:
         "potential_j": state.potential,
         "missed_j": source,
         "missed_delivered_j": missed,
+        "missed_eur": eur,
+        "missed_kg": kg,
+        **caused(state, missed, source, rules),
     }
+
+
+def caused(
+    state: State, missed: Array, source: Array, rules: Rules
+) -> dict[str, Array]:
+    """Share what a machine did not take out to the causes, as its sink shows them."""
+    shares = blame(state, missed, rules)
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         scale = np.where(missed > 0.0, source / missed, 0.0)
-    for cause in Cause:
-        own[f"missed_{cause.value}_j"] = shares[cause] * scale
-    nothing = missed == 0.0
-    eur, kg = worth.value(missed, source, np.where(nothing, 1.0, state.cop))
-    own["missed_eur"], own["missed_kg"] = eur, kg
-    return own
+    return {f"missed_{cause.value}_j": shares[cause] * scale for cause in Cause}
+
+
+def cooling_line_of(
+    state: State, group: Sequence[State], worth: Worth, rules: Rules
+) -> dict[str, Array]:
+    """Return the accounts of a machine that cools somebody, as powers; in W."""
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        would = np.where(state.cooled > 0.0, state.cooled / state.source_share, 0.0)
+    neighbours = [one.cop for one in group if not one.machine.cools]
+    others = np.mean(neighbours, axis=0) if neighbours else state.cop
+    others = np.where(np.isfinite(others), others, state.cop)
+    idle = would == 0.0
+    gain, saved = worth.of_cooling(
+        state.fresh,
+        would - state.fresh,
+        state.cooled,
+        np.where(idle, 1.0, state.cop),
+        np.where(idle, 1.0, others),
+    )
+    dear = gain < 0.0
+    cold = np.where(dear, 0.0, state.cooled)
+    # Nothing is worth nothing, whatever its price is.
+    eur, kg = (np.where(cold > 0.0, each, 0.0) for each in (gain, saved))
+    return {
+        "recovered_j": state.source,
+        "cold_j": state.source,
+        "delivered_j": state.sink,
+        "uneconomic_j": np.where(dear, state.cooled, 0.0),
+        "out_of_reach_j": np.zeros(len(would)),
+        "potential_j": state.potential,
+        "missed_j": cold,
+        "missed_delivered_j": np.where(dear, 0.0, state.fresh),
+        "missed_eur": eur,
+        "missed_kg": kg,
+        "missed_cold_j": cold,
+        "missed_cold_eur": eur,
+        "missed_cold_kg": kg,
+        **caused(state, np.where(dear, 0.0, would), cold, rules),
+    }
 
 
 def it_heat_of(

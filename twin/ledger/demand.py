@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 
-from twin.ledger.intervals import Columns, summed
-from twin.ledger.machines import State
+from twin.ledger.cold import lead
+from twin.ledger.intervals import Columns, split, summed
+from twin.ledger.machines import State, too_little
 from twin.ledger.meters import Agreement
 from twin.plant import Consumer, Machine
 
@@ -81,12 +81,19 @@ class Want:
         )
         all_left = np.where(known, self.open_demand, 0.0)
 
+        near_left = lead(self.states, np.where(known, near * seen, 0.0), near_left)
+        all_left = np.maximum(
+            all_left - summed([one.fresh for one in self.states], n), 0.0
+        )
+
         # A store is charged at full load for a while, however little is wanted.
         wanted = total
         if any(one.id in stores for one in consumers):
             wanted = np.full(n, np.inf)
         spare = {
-            one.machine.id: np.where(_too_little(one, wanted, rules), 0.0, one.spare)
+            one.machine.id: np.where(
+                too_little(one, wanted, rules) | bool(one.machine.cools), 0.0, one.spare
+            )
             for one in self.states
         }
         inside = {
@@ -157,22 +164,17 @@ class Want:
         }
 
 
-def _too_little(state: State, wanted: Array, rules: Rules) -> Flags:
-    """Tell where a standing machine could not have run: less is wanted than its least.
-
-    Nobody's fault, and no more of the same: a smaller machine, or a store. One that
-    started for more runs on for somewhat less.
-    """
-    least = rules.least_heat_w(state.machine)
-    starts, stops = wanted >= least, wanted < rules.runs_on * least
-    runs = np.where(starts, 1.0, np.where(stops, 0.0, np.nan))
-    told = pd.Series(runs).ffill().fillna(0.0).to_numpy(dtype=float)
-    return np.asarray((state.running == 0.0) & (told == 0.0))
-
-
 def share_potential(states: Sequence[State]) -> None:
-    """Give each machine of a group its share of their potential, by capacity."""
+    """Give each machine of a group its share of their potential, by capacity.
+
+    One that cools somebody follows his cold, so its potential is its own.
+    """
     n = len(states[0].sink)
+    for one in states:
+        one.potential = one.sink + one.fresh
+    states = [one for one in states if not one.machine.cools]
+    if not states:
+        return
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         besides = [
             np.where(one.taken > 0.0, one.taken / one.source_share, 0.0)
@@ -190,11 +192,3 @@ def share_potential(states: Sequence[State]) -> None:
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
             share = np.where(total > 0.0, part / total, 1.0 / len(states))
         one.potential = whole * share
-
-
-def split(parts: Mapping[str, Array], limit: Array) -> dict[str, Array]:
-    """Share a limit out in proportion to the parts, to none more than its own."""
-    total = summed(list(parts.values()), len(limit))
-    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        factor = np.where(total > 0.0, np.minimum(1.0, limit / total), 0.0)
-    return {name: factor * part for name, part in parts.items()}

@@ -89,7 +89,8 @@ class Event:
     """Heat missed without interruption, by one unit and for one cause.
 
     ``delivered_j`` is what the consumer went without, ``source_j`` what was
-    thrown away for it. [J] ``eur`` and ``kg`` are what it would have been
+    thrown away for it, or of a machine that cools somebody the cold that he went
+    without, ``cold`` being true. [J] ``eur`` and ``kg`` are what it would have been
     worth; None is unknown.
     """
 
@@ -102,6 +103,7 @@ class Event:
     eur: float | None
     kg: float | None
     sentence: str
+    cold: bool = False
 
 
 def events(
@@ -145,9 +147,15 @@ def events(
                     float(source[span].sum()),
                     finite(eur[span].sum()),
                     finite(kg[span].sum()),
+                    cold=of_cold(rows),
                 )
             )
     return sorted(found, key=lambda one: (one.start, one.unit, one.cause.value))
+
+
+def of_cold(rows: pd.DataFrame) -> bool:
+    """Whether the lines are of a machine that cools somebody."""
+    return "missed_cold_j" in rows and bool((rows["missed_cold_j"] > 0.0).any())
 
 
 def finite(value: float) -> float | None:
@@ -188,14 +196,20 @@ def _event(
     source: float,
     eur: float | None,
     kg: float | None,
+    *,
+    cold: bool,
 ) -> Event:
     points = EVIDENCE[cause]
     shown = f" Evidence: {', '.join(points)}." if points else ""
+    what = f"delivered {delivered / J_PER_KWH:.1f} kWh more"
+    instead = f"; {source / J_PER_KWH:.1f} kWh of IT heat were thrown away for it"
+    if cold:
+        what = f"cooled {source / J_PER_KWH:.1f} kWh more and {what}"
+        instead = ""
     sentence = (
         f"From {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC {unit} could have "
-        f"delivered {delivered / J_PER_KWH:.1f} kWh more, {money(eur, kg)}, and did "
-        f"not because {REASON[cause]}; {source / J_PER_KWH:.1f} kWh of IT heat "
-        f"were thrown away for it.{shown}"
+        f"{what}, {money(eur, kg)}, and did not because {REASON[cause]}{instead}."
+        f"{shown}"
     )
     return Event(
         start=start,
@@ -207,6 +221,7 @@ def _event(
         eur=eur,
         kg=kg,
         sentence=sentence,
+        cold=cold,
     )
 
 
@@ -267,12 +282,14 @@ def findings(
     made: list[Finding] = []
     parts = missed_rows(seen)
     owned = {
-        unit: seen.loc[seen["unit"] == unit, ["time", "potential_j", "gap_s"]]
+        unit: _potential(seen[seen["unit"] == unit])
         for unit in dict.fromkeys(unit for unit, *_ in parts)
     }
     for unit, cause, rows, part in parts:
         times = pd.DatetimeIndex(rows["time"])
-        delivered = part * rows["missed_delivered_j"].to_numpy()
+        cold = of_cold(rows)
+        told = rows["missed_j" if cold else "missed_delivered_j"]
+        delivered = part * told.to_numpy()
         recent = times > moment - pd.Timedelta(window)
         own = owned[unit]
         lately = own[own["time"] > moment - pd.Timedelta(window)]
@@ -294,7 +311,7 @@ def findings(
         days = max((until - since) / pd.Timedelta(days=1), step / pd.Timedelta(days=1))
         total = float(span["potential_j"].sum())
         size = float(mine.sum()) / total
-        spread = _spread(rows.iloc[case], total)
+        spread = _spread(rows.iloc[case], mine, total, cold=cold)
         made.append(
             Finding(
                 unit=unit,
@@ -305,7 +322,9 @@ def findings(
                 size=size,
                 low=max(0.0, size - spread),
                 high=min(1.0, size + spread),
-                sentence=_said(unit, cause, since, until, mine.sum(), size, eur, kg),
+                sentence=_said(
+                    unit, cause, since, until, mine.sum(), size, eur, kg, cold=cold
+                ),
                 advice=_ADVICE[cause],
                 cost_eur_day=_per_day(eur, days),
                 energy_j_day=float(mine.sum()) / days,
@@ -316,7 +335,9 @@ def findings(
                         "not_connected": _absent(plant, unit, cause),
                         "basis": str(rows["basis"].iloc[-1]),
                         "intervals": len(mine),
-                        "missed_delivered_j": float(mine.sum()),
+                        "missed_cold_j" if cold else "missed_delivered_j": float(
+                            mine.sum()
+                        ),
                         "potential_j": total,
                         "affected_days": float(days),
                         "gap_s": float(span["gap_s"].sum()),
@@ -328,11 +349,19 @@ def findings(
     return sorted(made, key=lambda one: (-(one.energy_j_day or 0.0), one.key))
 
 
-def _spread(rows: pd.DataFrame, total: float) -> float:
+def _potential(lines: pd.DataFrame) -> pd.DataFrame:
+    """Return what a machine could have moved, on the side that it was wanted for."""
+    kept = lines[["time", "potential_j", "gap_s"]]
+    if not of_cold(lines):
+        return kept
+    return kept.assign(potential_j=lines["recovered_j"] + lines["missed_j"])
+
+
+def _spread(rows: pd.DataFrame, missed: Array, total: float, *, cold: bool) -> float:
     """Half the 95 % interval of a missed share."""
-    sink = float(rows["delivered_j"].sum())
-    could = sink + float(rows["missed_delivered_j"].sum())
-    bias = np.hypot(CAPACITY_UNCERTAINTY * could, METER_UNCERTAINTY * sink)
+    moved = float(rows["recovered_j" if cold else "delivered_j"].sum())
+    could = moved + float(missed.sum())
+    bias = np.hypot(CAPACITY_UNCERTAINTY * could, METER_UNCERTAINTY * moved)
     return float(1.96 * bias / total)
 
 
@@ -368,10 +397,14 @@ def _said(
     size: float,
     eur: Array,
     kg: Array,
+    *,
+    cold: bool,
 ) -> str:
+    done = "cooled" if cold else "delivered"
+    offered = "" if cold else " and on offer"
     return (
-        f"Since {since:%Y-%m-%d %H:%M} UTC {unit} has not delivered "
-        f"{missed / J_PER_KWH:,.0f} kWh that were wanted and on offer "
+        f"Since {since:%Y-%m-%d %H:%M} UTC {unit} has not {done} "
+        f"{missed / J_PER_KWH:,.0f} kWh that were wanted{offered} "
         f"({size:.1%} of its potential until {until:%Y-%m-%d %H:%M}), "
         f"{money(finite(eur.sum()), finite(kg.sum()))}, because {REASON[cause]}."
     )

@@ -101,6 +101,14 @@ def summed(columns: Sequence[Array], length: int) -> Array:
     return np.sum(columns, axis=0) if columns else np.zeros(length)
 
 
+def split(parts: Mapping[str, Array], limit: Array) -> dict[str, Array]:
+    """Share a limit out in proportion to the parts, to none more than its own."""
+    total = summed(list(parts.values()), len(limit))
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+        factor = np.where(total > 0.0, np.minimum(1.0, limit / total), 0.0)
+    return {name: factor * part for name, part in parts.items()}
+
+
 def step_of(ledger: pd.DataFrame) -> pd.Timedelta:
     """Return the length of a ledger's intervals."""
     told = ledger.attrs.get("step_s")

@@ -12,6 +12,7 @@ import pandas as pd
 from twin.ledger.accounts import Cause
 from twin.ledger.capacity import consumers_of, running_share, site_temps
 from twin.ledger.intervals import Columns
+from twin.ledger.thresholds import Rules
 from twin.plant import Machine, Plant
 
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ class State:
     potential: Array = field(default_factory=lambda: np.zeros(0))
     taken: Array = field(default_factory=lambda: np.zeros(0))
     beyond_reach: Array = field(default_factory=lambda: np.zeros(0))
+    # of a machine that cools somebody; see twin.ledger.cold
+    on_offer: Array = field(default_factory=lambda: np.zeros(0))
+    cooled: Array = field(default_factory=lambda: np.zeros(0))
+    fresh: Array = field(default_factory=lambda: np.zeros(0))
 
     @property
     def source_share(self) -> Array:
@@ -107,6 +112,9 @@ def state_of(
         cop=np.where(usable, cop, np.nan),
         current=able["current_sink_heat_w"],
         running=running,
+        on_offer=np.zeros(len(times)),
+        cooled=np.zeros(len(times)),
+        fresh=np.zeros(len(times)),
     )
 
 
@@ -139,3 +147,16 @@ def reach(
         state.needed = np.fmin(state.needed, np.where(reached, needed, np.nan))
         anyone |= reached
     state.in_reach = anyone & ~cold
+
+
+def too_little(state: State, wanted: Array, rules: Rules) -> Flags:
+    """Tell where a standing machine could not have run: less is wanted than its least.
+
+    Nobody's fault, and no more of the same: a smaller machine, or a store. One that
+    started for more runs on for somewhat less.
+    """
+    least = rules.least_heat_w(state.machine)
+    starts, stops = wanted >= least, wanted < rules.runs_on * least
+    runs = np.where(starts, 1.0, np.where(stops, 0.0, np.nan))
+    told = pd.Series(runs).ffill().fillna(0.0).to_numpy(dtype=float)
+    return np.asarray((state.running == 0.0) & (told == 0.0))

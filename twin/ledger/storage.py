@@ -94,14 +94,19 @@ def headroom(
         times = pd.DatetimeIndex(tables[0].index)  # type: ignore[union-attr]
         wanted = [Columns(frames[one.id], times)["demand_heat_w"] for one in consumers]
         given = [Columns(frames[one.id], times)["sink_heat_w"] for one in machines]
-        able = [Columns(capacity.get(one.id), times) for one in machines]
+        # One that cools somebody has no heat that is thrown away to store.
+        on_loop = [one for one in machines if not one.cools]
+        able = [Columns(capacity.get(one.id), times) for one in on_loop]
         could = summed([np.nan_to_num(a["expected_sink_heat_w"]) for a in able], 0)
         with np.errstate(divide="ignore", invalid="ignore"):
             shares = [1.0 - 1.0 / a["reference_cop"] for a in able]
             share = np.nan_to_num(np.mean(shares, axis=0), nan=0.7)
         heat = np.nan_to_num(summed(given, len(times)))
         short = np.maximum(np.nan_to_num(summed(wanted, len(times))) - heat, 0.0)
-        spare = np.maximum(could - heat, 0.0)
+        running = [
+            own for one, own in zip(machines, given, strict=True) if not one.cools
+        ]
+        spare = np.maximum(could - np.nan_to_num(summed(running, len(times))), 0.0)
         thrown = summed(
             [
                 np.nan_to_num(Columns(frames.get(r.id), times)["rejected_heat_w"])
@@ -128,7 +133,7 @@ def headroom(
             found[one.id] = pd.Series(took, index=times)
             used = took > 0.0
             met = used & (short <= rules.least_shortage * heat)
-            for machine in machines:
+            for machine in on_loop:
                 evidence[machine.id] = pd.DataFrame(
                     {Cause.STORAGE.value: met}, index=times
                 )

@@ -23,7 +23,7 @@ class Worth:
 
     ``electricity`` and ``heat`` per joule [EUR/J], ``electricity_emission`` and
     ``heat_emission`` likewise [kg/J], ``fan`` the electricity spent to throw a
-    joule away. [1]
+    joule away [1], ``cold`` and ``cold_emission`` those of a joule of cold.
     """
 
     electricity: Array
@@ -31,6 +31,8 @@ class Worth:
     electricity_emission: Array
     heat_emission: Array
     fan: Array
+    cold: Array
+    cold_emission: Array
 
     def value(self, delivered: Array, source: Array, cop: Array) -> tuple[Array, Array]:
         """Return what heat would have brought, had it been delivered.
@@ -60,6 +62,41 @@ class Worth:
         kg = delivered * self.heat_emission + (saved - lift) * self.electricity_emission
         return eur, kg
 
+    def of_cooling(
+        self, delivered: Array, instead: Array, cold: Array, cop: Array, others: Array
+    ) -> tuple[Array, Array]:
+        """Return what a machine would have brought that cools somebody.
+
+        What both of its consumers pay for, less the electricity to lift it. Where
+        it would have taken a neighbour's place, his electricity is saved, and the
+        heat that he took is thrown away.
+
+        Parameters
+        ----------
+        delivered : ndarray
+            Heat that nobody delivered. [J]
+        instead : ndarray
+            Heat that it would have delivered in its neighbours' place. [J]
+        cold : ndarray
+            Cold that it would have given. [J]
+        cop, others : ndarray
+            COP as commissioned of the machine, and of its neighbours. [1]
+
+        Returns
+        -------
+        eur, kg : ndarray
+            As :meth:`value`.
+        """
+        fans = instead * (1.0 - 1.0 / others) * self.fan
+        lift = (delivered + instead) / cop - instead / others + fans
+        eur = delivered * self.heat + cold * self.cold - lift * self.electricity
+        kg = (
+            delivered * self.heat_emission
+            + cold * self.cold_emission
+            - lift * self.electricity_emission
+        )
+        return eur, kg
+
 
 def _series(site: Columns, name: str, fixed: float | None, length: int) -> Array:
     """Price each interval: the site's topic, else the tariff, else unknown."""
@@ -76,16 +113,20 @@ def worth_of(
     demands: Mapping[str, Array],
     site: Columns,
     fan: Array,
+    cooled: Sequence[Consumer] = (),
 ) -> Worth:
-    """Price the heat of one group of consumers, each its share of the demand."""
+    """Price the heat of one group of consumers, each its share of the demand.
+
+    And the cold of those who are ``cooled``.
+    """
     length, tariff = len(fan), plant.tariff
 
-    def of_heat(name: str, fixed: float | None) -> Array:
+    def of(who: Sequence[Consumer], name: str, fixed: float | None) -> Array:
         common = _series(site, name, fixed, length)
-        if all(getattr(one, name) is None for one in consumers):
+        if all(getattr(one, name) is None for one in who):
             return common
         worth, weight = np.zeros(length), np.zeros(length)
-        for one in consumers:
+        for one in who:
             own = getattr(one, name)
             share = np.nan_to_num(np.clip(demands[one.id], 1e-9, 1e15), nan=1e-9)
             worth += share * (common if own is None else own)
@@ -96,13 +137,15 @@ def worth_of(
         electricity=_series(
             site, "electricity_price_eur_j", tariff.electricity_price_eur_j, length
         ),
-        heat=of_heat("heat_price_eur_j", tariff.heat_price_eur_j),
+        heat=of(consumers, "heat_price_eur_j", tariff.heat_price_eur_j),
         electricity_emission=_series(
             site,
             "electricity_emission_kg_j",
             tariff.electricity_emission_kg_j,
             length,
         ),
-        heat_emission=of_heat("heat_emission_kg_j", tariff.heat_emission_kg_j),
+        heat_emission=of(consumers, "heat_emission_kg_j", tariff.heat_emission_kg_j),
         fan=fan,
+        cold=of(cooled, "cold_price_eur_j", tariff.cold_price_eur_j),
+        cold_emission=of(cooled, "cold_emission_kg_j", tariff.cold_emission_kg_j),
     )

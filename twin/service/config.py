@@ -777,7 +777,7 @@ def _machine(table: _Table, sources: list[Source]) -> Machine | None:
         "source_inlet_min", "degC", low=-60, high=150, example="15 degC"
     )
     cleaning = _money(table, "cleaning_cost", 1500.0)
-    consumers = table.names("consumers")
+    consumers, cools = table.names("consumers"), table.names("cools")
     uncertainty = _uncertainty(table)
     accepted = table.text("reference_accepted")
     points = _points(table, name, Kind.HEAT_PUMP, sources)
@@ -793,6 +793,7 @@ def _machine(table: _Table, sources: list[Source]) -> Machine | None:
         sink=sink,
         points=points,
         consumers=consumers,
+        cools=cools,
         sink_outlet_max_degc=highest,
         source_inlet_min_degc=lowest,
         standby_power_w=float(standby or 0.0),
@@ -858,8 +859,28 @@ def _consumer(table: _Table, sources: list[Source], told: _Told) -> Consumer:
         heat_emission_kg_j=table.amount(
             "heat_emission", "kg/J", low=0.0, high=1e-6, example="0.2 kg/kWh"
         ),
+        cold_price_eur_j=table.amount(
+            "cold_price", "EUR/J", low=0.0, high=1e-6, example="45 EUR/MWh"
+        ),
+        cold_emission_kg_j=table.amount(
+            "cold_emission", "kg/J", low=0.0, high=1e-6, example="0.09 kg/kWh"
+        ),
         points=_points(table, name, Kind.CONSUMER, sources),
     )
+    takes, other = ("cold", "heat") if made.use is Use.COLD else ("heat", "cold")
+    for each in ("price", "emission"):
+        if f"{other}_{each}" in table.values:
+            table.wrong(
+                f"{other}_{each}",
+                f"is of {other}, and this consumer takes {takes}",
+                f'write {takes}_{each}, or correct use = "{made.use.value}"',
+            )
+    if made.use is Use.COLD and made.store_volume_m3 is not None:
+        table.wrong(
+            "store_volume",
+            "is a store of cold, which is not accounted for",
+            "leave it out",
+        )
     table.finish()
     return made
 
@@ -903,6 +924,9 @@ def _tariff(table: _Table, told: _Told) -> Tariff:
         heat_price_eur_j=each(
             "heat_price", "heat_price_eur_j", 0.0, 1e-6, "60 EUR/MWh"
         ),
+        cold_price_eur_j=each(
+            "cold_price", "cold_price_eur_j", 0.0, 1e-6, "45 EUR/MWh"
+        ),
         electricity_emission_kg_j=each(
             "electricity_emission",
             "electricity_emission_kg_j",
@@ -912,6 +936,9 @@ def _tariff(table: _Table, told: _Told) -> Tariff:
         ),
         heat_emission_kg_j=each(
             "heat_emission", "heat_emission_kg_j", 0.0, 1e-6, "0.2 kg/kWh"
+        ),
+        cold_emission_kg_j=each(
+            "cold_emission", "cold_emission_kg_j", 0.0, 1e-6, "0.09 kg/kWh"
         ),
         emission_source=table.text("emission_source"),
     )
@@ -1285,17 +1312,27 @@ def _cross_check(plant: Plant, report: Callable[..., None]) -> None:
         report(
             Plant.SITE, None, "is taken as an id", "it names the site; choose another"
         )
-    consumers = [consumer.id for consumer in plant.consumers]
     for machine in plant.machines:
-        for name in machine.consumers:
-            if name not in consumers:
-                near = nearest(name, consumers)
-                report(
-                    f"heat_pump.{machine.id}.consumers",
-                    name,
-                    "is no consumer of this plant",
-                    f'did you mean "{near}"' if near else "describe it in [[consumer]]",
-                )
+        for key, names, cold in (
+            ("consumers", machine.consumers, False),
+            ("cools", machine.cools, True),
+        ):
+            at = f"heat_pump.{machine.id}.{key}"
+            fitting = [
+                one.id for one in plant.consumers if (one.use is Use.COLD) is cold
+            ]
+            for name in names:
+                if name in fitting:
+                    continue
+                near = nearest(name, fitting)
+                remedy = "describe it in [[consumer]]"
+                if name in ids:
+                    other = "cools" if key == "consumers" else "consumers"
+                    remedy = f"name it in {other}, or correct its use"
+                elif near:
+                    remedy = f'did you mean "{near}"'
+                what = "cold" if cold else "heat"
+                report(at, name, f"is no consumer of {what} in this plant", remedy)
     for entry in plant.maintenance:
         if entry.unit not in ids:
             near = nearest(entry.unit, ids)

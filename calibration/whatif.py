@@ -241,10 +241,13 @@ def _run(
         delivered=delivered,
         power=np.where(running > 0.0, power, 0.0),
         capacity=capacity,
-        able=(known & ~held).astype(float),
+        # One that cools somebody follows his cold, and takes nothing of the loop's.
+        able=(known & ~held & (not machine.cools)).astype(float),
         spread=np.clip(np.where(np.isfinite(wanted), wanted, usual), 3.0, 100.0),
         flat_out=((running > RULES.full_running) & striving & ~held_back).astype(float),
-        lost=np.nan_to_num(booked["missed_degradation_j"]) / seconds,
+        lost=np.zeros(len(times))
+        if machine.cools
+        else np.nan_to_num(booked["missed_degradation_j"]) / seconds,
     )
 
 
@@ -311,6 +314,10 @@ def _shifted(scene: Scene, side: str, kelvin: float) -> Otherwise:
     delivered, powers, source = [], [], np.zeros(len(scene.times))
     left = scene.unserved.copy()
     for run in scene.runs:
+        if side == "source" and run.machine.cools:
+            delivered.append(run.delivered)
+            powers.append(run.power)
+            continue
         conditions = run.conditions.assign(**{name: run.conditions[name] + kelvin})
         more = np.maximum(_capacity(run.pump, conditions) - run.capacity, 0.0)
         more = more * run.flat_out * run.able

@@ -524,6 +524,9 @@ def spf(
 
 # --- the site -----------------------------------------------------------------
 
+FLOWS_OF_COLD: tuple[str, ...] = ("cold_heat_j", "source_of_cold_j", "sink_of_cold_j")
+"""Those of :data:`FLOWS` that are nought where nobody is cooled. [J]"""
+
 FLOWS: tuple[str, ...] = (
     "interval_s",
     "it_energy_j",
@@ -536,9 +539,7 @@ FLOWS: tuple[str, ...] = (
     "source_temp_degc",
     "sink_temp_degc",
     "rejected_temp_degc",
-    "cold_j",
-    "source_of_cold_j",
-    "sink_of_cold_j",
+    *FLOWS_OF_COLD,
     "recovered_eur",
     "recovered_kg",
 )
@@ -546,7 +547,7 @@ FLOWS: tuple[str, ...] = (
 
 ``source_temp_degc`` is the liquid that hands heat to the heat pumps,
 ``sink_temp_degc`` what they deliver, ``rejected_temp_degc`` the liquid into the
-coolers, each weighed by its heat. ``cold_j`` is the cold that was handed over,
+coolers, each weighed by its heat. ``cold_heat_j`` is the cold that was handed over,
 ``source_of_cold_j`` and ``sink_of_cold_j`` what of the two heats was its consumers'
 and so not the data centre's. ``recovered_eur`` and ``recovered_kg`` are delivered
 heat and cold at their prices, or at the emission of what they replace, less those of
@@ -637,7 +638,7 @@ def flows(
             "source_temp_degc": _mixed(taken, n),
             "sink_temp_degc": _mixed(given_off, n),
             "rejected_temp_degc": _mixed(thrown, n),
-            "cold_j": seconds * cold,
+            "cold_heat_j": seconds * cold,
             "source_of_cold_j": seconds * theirs[0],
             "sink_of_cold_j": seconds * theirs[1],
             "recovered_eur": seconds
@@ -1019,7 +1020,7 @@ def standard(
             standard="none; heat-recovery rate",
         )
     )
-    cold = site.column("cold_j")
+    cold = site.column("cold_heat_j")
     if np.nansum(cold) > 0.0:
         found.append(
             site.figure(

@@ -35,7 +35,8 @@ def metered(found: Results | None = None, **changed: float) -> Results:
     kw = {
         "it_energy": 1240.0, "site_energy": 1800.0, "source_heat": 800.0,
         "sink_heat": 1040.0, "compressor_energy": 240.0, "pump_energy": 20.0,
-        "rejected_heat": 400.0,
+        "rejected_heat": 400.0, "cold_heat": 0.0, "source_of_cold": 0.0,
+        "sink_of_cold": 0.0,
     } | changed  # fmt: skip
     ledger = found.ledger.copy()
     site = (ledger["unit"] == "site").to_numpy()

@@ -1379,10 +1379,14 @@ def totals(tables: Tables) -> dict[str, object]:
             name: total(site, name)
             for name in (
                 "it_heat_j",
+                "cold_j",
                 *ledger.ACCOUNTS,
                 "missed_j",
                 "missed_eur",
                 "missed_kg",
+                "missed_cold_j",
+                "missed_cold_eur",
+                "missed_cold_kg",
                 "gap_s",
             )
         },

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from twin.plant import Consumer, Demand, Exchanger, Machine, Plant, Rejector
+from twin.plant import Consumer, Demand, Exchanger, Machine, Plant, Rejector, Use
 from twin.service.config import Config, ConfigError, Format, Problem
 
 MEASURED, INFERRED, OFF = "measured", "inferred", "off"
@@ -184,12 +184,19 @@ def _demand(plant: Plant, consumer: Consumer) -> Ability:
 
 def _worth(plant: Plant) -> Iterator[Ability]:
     """Yield whether energy can be told in EUR and in kg."""
-    for name, key in (
+    told = [
         ("electricity_price_eur_j", "electricity_price"),
         ("heat_price_eur_j", "heat_price"),
         ("electricity_emission_kg_j", "electricity_emission"),
         ("heat_emission_kg_j", "heat_emission"),
-    ):
+    ]
+    cooled = [one for one in plant.consumers if one.use is Use.COLD]
+    told += [
+        (name, name.rpartition("_eur_j" if "price" in name else "_kg_j")[0])
+        for name in ("cold_price_eur_j", "cold_emission_kg_j")
+        if any(getattr(one, name) is None for one in cooled)
+    ]
+    for name, key in told:
         if name in plant.site_points:
             yield Ability(Plant.SITE, name, MEASURED)
         elif getattr(plant.tariff, name) is not None:

@@ -269,7 +269,9 @@ def _site(
     for name, column, scale, measure in (
         ("heat of the IT", "it_heat_j", _KWH, "kWh"),
         ("recovered", "recovered_j", _KWH, "kWh"),
+        ("cold handed over", "cold_j", _KWH, "kWh"),
         ("missed", "missed_j", _KWH, "kWh"),
+        ("cold that was missed", "missed_cold_j", _KWH, "kWh"),
         ("value of what was missed", "missed_eur", 1.0, "EUR"),
         ("emission that it would have saved", "missed_kg", 1.0, "kg CO2e"),
     ):
@@ -277,7 +279,9 @@ def _site(
             float(table[column].sum(min_count=1)) / scale if column in table else np.nan
             for table in tables
         )
-        if any(map(math.isfinite, pair)):
+        # Where nobody is cooled nothing is said of it.
+        silent = "cold" in column and not any(one > 0.0 for one in pair)
+        if any(map(math.isfinite, pair)) and not silent:
             yield Line("site", name, measure, 0, *pair)
 
 

@@ -361,8 +361,9 @@ def _missed(column: str, unit: str) -> Made:
             & (time > books.span.start)
             & (time <= books.span.stop)
         ].set_index("time")
-        values = mine[column].to_numpy(dtype=float)
-        return [_summed(books, values, (), unit)]
+        # Before cold was told nobody was cooled.
+        told = mine[column] if column in mine else 0.0 * mine["gap_s"]
+        return [_summed(books, told.to_numpy(dtype=float), (), unit)]
 
     return made
 
@@ -400,6 +401,8 @@ KEYS: Mapping[str, Made] = MappingProxyType(
         ],
         "heat_released": _released,
         "heat_missed": _missed("missed_j", "J"),
+        "cold_handed_over": _column("cold_heat_j"),
+        "cold_missed": _missed("missed_cold_j", "J"),
         "value_recovered": _column("recovered_eur", "EUR"),
         "value_missed": _missed("missed_eur", "EUR"),
         "energy_backup": _entry("backup_energy_j"),

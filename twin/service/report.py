@@ -308,12 +308,15 @@ _REST: Mapping[str, str] = {
 def _accounts(books: Books) -> tuple[tuple[str, str, float, float], ...]:
     """Return every account that has something: class, words, heat, share of the whole.
 
-    They sum to the IT heat, so what the meters leave over stands among them.
+    They sum to the heat of IT and of the cooled, so what the meters leave over
+    stands among them.
     """
     lines = views.within(
         books.results.ledger, views.Range(books.span.start, books.span.stop), "site"
     )
     whole = _total(lines["it_heat_j"].to_numpy(dtype=float))
+    if "cold_j" in lines:
+        whole += np.nan_to_num(_total(lines["cold_j"].to_numpy(dtype=float)))
     found = []
     for name, words in (*views.ACCOUNTS, *_REST.items()):
         if name not in lines:

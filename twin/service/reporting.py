@@ -432,6 +432,10 @@ def books(
 
     told = reporting or Reporting()
     lines = results.ledger[results.ledger["unit"] == "site"]
+    # Before cold was told nobody was cooled.
+    lines = lines.assign(
+        **{name: 0.0 for name in kpi.FLOWS_OF_COLD if name not in lines.columns}
+    )
     missing = [name for name in kpi.FLOWS if name not in lines.columns]
     if missing or not len(lines):
         raise ReportError(

@@ -111,7 +111,8 @@ class Answer:
 
 def usual(plant: Plant) -> list[Supposition]:
     """Return what is asked where nothing is asked for by name."""
-    first = plant.machines[0]
+    on_loop = [machine for machine in plant.machines if not machine.cools]
+    first = (on_loop or plant.machines)[0]
     plate = first.nameplate
     spread = plate.sink_outlet_temp_degc - plate.sink_inlet_temp_degc
     tank = Tank(1.0, spread)
@@ -120,6 +121,8 @@ def usual(plant: Plant) -> list[Supposition]:
     surfaces = [
         Clean(machine.id, part) for machine in plant.machines for part in SURFACES
     ]
+    if not on_loop:
+        return [Cooler(), *surfaces]
     return [Warmer(), Cooler(), Another(first.id), Tank(volume, spread), *surfaces]
 
 
@@ -171,7 +174,14 @@ def _unit(name: str, plant: Plant) -> str:
 
 
 def _another(found: re.Match[str], plant: Plant, base: Path) -> Supposition:
-    return Another(_unit(found["unit"], plant))
+    name = _unit(found["unit"], plant)
+    machine = next(one for one in plant.machines if one.id == name)
+    if machine.cools:
+        raise WhatIfError(
+            f"{name} cools {', '.join(machine.cools)}: what more cold is wanted the"
+            " ledger tells; name a heat pump on the racks' loop"
+        )
+    return Another(name)
 
 
 def _clean(found: re.Match[str], plant: Plant, base: Path) -> Supposition:
@@ -281,6 +291,16 @@ class Inquiry:
             remarks.append(
                 f"{sums.unreachable / J_PER_KWH:,.0f} kWh are hotter than any heat pump"
                 " here delivers"
+            )
+        cooling = {one.id: one.cools for one in self.plant.machines if one.cools}
+        if isinstance(what, Clean) and what.unit in cooling:
+            remarks.append(
+                f"what it would have cooled besides for {', '.join(cooling[what.unit])}"
+                " is not in it"
+            )
+        elif isinstance(what, Warmer) and cooling:
+            remarks.append(
+                f"the source of {', '.join(cooling)} is somebody's cold and stays"
             )
         refused = ""
         if isinstance(what, Warmer) and what.kelvin > 0.0:

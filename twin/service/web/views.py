@@ -249,6 +249,7 @@ class Totals:
 
     recovered_j: float
     it_heat_j: float
+    cold_j: float
     missed_j: float
     missed_eur: float
     missed_kg: float
@@ -262,8 +263,9 @@ class Totals:
 
     @property
     def recovered_share(self) -> float:
-        """How much of the IT heat was recovered, as a share of one."""
-        return self.recovered_j / self.it_heat_j if self.it_heat_j > 0 else math.nan
+        """How much of the IT's and the cooled's heat was recovered. [1]."""
+        heat = self.it_heat_j + np.nan_to_num(self.cold_j)
+        return self.recovered_j / heat if heat > 0 else math.nan
 
 
 def totals(results: Results, span: Range, rows: Sequence[Row]) -> Totals:
@@ -276,6 +278,7 @@ def totals(results: Results, span: Range, rows: Sequence[Row]) -> Totals:
     return Totals(
         recovered_j=_sum(ledger, "recovered_j"),
         it_heat_j=_sum(ledger, "it_heat_j"),
+        cold_j=_sum(ledger, "cold_j"),
         missed_j=_sum(ledger, "missed_j"),
         missed_eur=_sum(ledger, "missed_eur"),
         missed_kg=_sum(ledger, "missed_kg"),
@@ -290,6 +293,8 @@ def totals(results: Results, span: Range, rows: Sequence[Row]) -> Totals:
 
 
 def _sum(rows: pd.DataFrame, column: str) -> float:
+    if column not in rows:
+        return math.nan
     values = rows[column]
     return float(values.sum()) if values.notna().any() else math.nan
 
@@ -330,6 +335,19 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cold:
+    """What was cooled for others, and what of it was missed. [J, EUR].
+
+    ``causes`` are the words of each cause and its cold, the largest first.
+    """
+
+    given_j: float
+    missed_j: float
+    missed_eur: float
+    causes: tuple[tuple[str, float], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ledger:
     """Where the heat went in a range: bars, sums of accounts, missed by cause."""
 
@@ -343,6 +361,31 @@ class Ledger:
     bucket: str
     energy: str
     wanted: str = ""
+    cold: Cold | None = None
+
+
+def cold_view(results: Results, span: Range) -> Cold | None:
+    """Return the cold of a range; None where nobody is cooled."""
+    rows = ledger_rows(results, span)
+    given, missed = _sum(rows, "cold_j"), _sum(rows, "missed_cold_j")
+    if not (given > 0.0 or missed > 0.0):
+        return None
+    lines = within(results.ledger, span)
+    cooling = lines[lines["missed_cold_j"] > 0.0]
+    sums = {
+        CAUSE_WORDS[cause]: float(cooling[f"missed_{cause}_j"].sum())
+        for cause in MISSED_CAUSES
+    }
+    return Cold(
+        given_j=given,
+        missed_j=missed,
+        missed_eur=_sum(rows, "missed_cold_eur"),
+        causes=tuple(
+            sorted(
+                ((w, j) for w, j in sums.items() if j > 0.0), key=lambda one: -one[1]
+            )
+        ),
+    )
 
 
 def wanted(results: Results) -> str:
@@ -433,6 +476,7 @@ def ledger_view(
         energy="MWh" if mega else "kWh",
         bucket={"h": "hour", "D": "day", "W": "week", "M": "month"}[bucket],
         wanted=wanted(results),
+        cold=cold_view(results, span),
     )
 
 

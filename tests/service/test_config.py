@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from twin.plant import Compressor
+from twin.plant import Compressor, Use
 from twin.service.config import Config, ConfigError, Problem, load
 
 GOOD = """
@@ -106,6 +106,8 @@ def test_a_good_one_is_understood(tmp_path: Path) -> None:
          "wildcard"),
         ('id = "hp1"', 'id = "hp1"\nconsumers = ["town"]',
          "heat_pump.hp1.consumers", "is no consumer"),
+        ('id = "hp1"', 'id = "hp1"\ncools = ["town"]',
+         "heat_pump.hp1.cools", "is no consumer of cold"),
         ('id = "hp1"', 'id = "../hp1"', "heat_pump.../hp1.id", "no short name"),
         ("[[heat_pump]]", '[web]\nhost = "0.0.0.0"\n[[heat_pump]]', "web.host",
          "without encryption"),
@@ -328,3 +330,51 @@ def test_the_schedule_says_how_far_a_recalibration_may_step(tmp_path: Path) -> N
     (problem,) = problems(tmp_path, "[schedule]\nstep_percent = 150\n" + GOOD)
     assert "step_percent" in str(problem)
     assert "not between 1 and 100" in str(problem)
+
+
+COLD = """
+[[consumer]]
+id = "offices"
+use = "cold"
+cold_price = "45 EUR/MWh"
+cold_emission = "0.09 kg/kWh"
+"""
+
+
+def test_somebody_is_cooled(tmp_path: Path) -> None:
+    """A machine names whose cold is its source; his prices are of cold."""
+    text = GOOD.replace('id = "hp1"', 'id = "hp1"\ncools = ["offices"]') + COLD
+    plant = written(tmp_path, text).plant
+    assert plant.machines[0].cools == ("offices",)
+    offices = plant.consumers[-1]
+    assert offices.use is Use.COLD
+    assert offices.cold_price_eur_j == pytest.approx(45.0 / 3.6e9)
+    assert offices.cold_emission_kg_j == pytest.approx(0.09 / 3.6e6)
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "key", "said"),
+    [
+        ("cold_price", "heat_price", "consumer.offices.heat_price",
+         "is of heat, and this consumer takes cold"),
+        ('use = "cold"', 'use = "process"', "consumer.offices.cold_price",
+         "is of cold, and this consumer takes heat"),
+        ('use = "cold"', 'use = "cold"\nstore_volume = "5 m3"',
+         "consumer.offices.store_volume", "is a store of cold"),
+    ],
+)  # fmt: skip
+def test_heat_and_cold_are_not_mixed_up(
+    tmp_path: Path, good: str, bad: str, key: str, said: str
+) -> None:
+    """A price of the one is no price of the other."""
+    found = problems(tmp_path, GOOD + COLD.replace(good, bad))
+    assert any(one.key == key and said in one.sentence for one in found), found
+    assert written(tmp_path, GOOD + COLD).plant.consumers[0].use is Use.COLD
+
+
+def test_one_who_is_cooled_is_named_in_cools(tmp_path: Path) -> None:
+    """In consumers he would be heated."""
+    text = GOOD.replace('id = "hp1"', 'id = "hp1"\nconsumers = ["offices"]') + COLD
+    (found,) = problems(tmp_path, text)
+    assert "is no consumer of heat" in found.sentence
+    assert "name it in cools" in found.remedy

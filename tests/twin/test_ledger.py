@@ -30,6 +30,7 @@ from twin.ledger import (
     events,
     findings,
     full_load_conditions,
+    missed,
     model_capacity,
 )
 from twin.plant import (
@@ -149,7 +150,8 @@ def test_worked_example():
         cooler={"fan_power_w": 4.8e3},
     )
     frames["site"] = unit(it_power_w=400e3)
-    row = line(account(PLANT, frames))
+    ledger = account(PLANT, frames)
+    row = line(ledger)
 
     assert row["basis"] == "it_power"
     assert kwh(row["it_heat_j"]) == pytest.approx(400 / 6)
@@ -163,6 +165,8 @@ def test_worked_example():
     # 160 kW x 6 ct - 40 kW x 12 ct + 120 kW x 2 % fans x 12 ct, for ten minutes
     assert row["missed_eur"] == pytest.approx((9.6 - 4.8 + 0.288) / 6)
     assert row["missed_kg"] == pytest.approx((32.0 - 12.0 + 0.72) / 6)
+    eur = missed(ledger).eur
+    assert (round(eur.p10, 3), round(eur.p90, 3)) == (0.770, 0.926)
 
 
 # --- laws ---------------------------------------------------------------------

@@ -26,14 +26,15 @@ from twin.ledger.capacity import (
     nameplate_capacity,
     running_share,
 )
-from twin.ledger.closing import account
-from twin.ledger.events import (
+from twin.ledger.certainty import (
     CAPACITY_UNCERTAINTY,
     METER_UNCERTAINTY,
-    Event,
-    events,
-    findings,
+    Band,
+    Missed,
+    missed,
 )
+from twin.ledger.closing import account
+from twin.ledger.events import Event, events, findings
 from twin.ledger.intervals import foretold
 from twin.ledger.meters import Agreement, agreement
 from twin.ledger.storage import headroom
@@ -53,8 +54,10 @@ __all__ = [
     "NOT_METERED",
     "NO_NOTE",
     "Agreement",
+    "Band",
     "Cause",
     "Event",
+    "Missed",
     "Rules",
     "Worth",
     "account",
@@ -64,6 +67,7 @@ __all__ = [
     "foretold",
     "full_load_conditions",
     "headroom",
+    "missed",
     "model_capacity",
     "nameplate_capacity",
     "running_share",

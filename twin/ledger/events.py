@@ -14,6 +14,7 @@ import pandas as pd
 
 from twin.finding import Finding, FindingKind
 from twin.ledger.accounts import J_PER_KWH, Cause
+from twin.ledger.certainty import TENTH, amounts, bias, of_cold
 from twin.ledger.intervals import step_of
 from twin.plant import Plant
 
@@ -91,7 +92,8 @@ class Event:
     ``delivered_j`` is what the consumer went without, ``source_j`` what was
     thrown away for it, or of a machine that cools somebody the cold that he went
     without, ``cold`` being true. [J] ``eur`` and ``kg`` are what it would have been
-    worth; None is unknown.
+    worth; None is unknown. ``doubt`` is the standard uncertainty of all of these, as
+    a share of them. [1]
     """
 
     start: datetime
@@ -103,6 +105,7 @@ class Event:
     eur: float | None
     kg: float | None
     sentence: str
+    doubt: float
     cold: bool = False
 
 
@@ -135,6 +138,8 @@ def events(
         source = part * rows["missed_j"].to_numpy()
         eur = part * rows["missed_eur"].to_numpy()
         kg = part * rows["missed_kg"].to_numpy()
+        moved, lost = amounts(rows)
+        unsure = part * bias(moved, lost)
         for first, last in pairwise(cuts):
             span = slice(first, last)
             found.append(
@@ -147,15 +152,11 @@ def events(
                     float(source[span].sum()),
                     finite(eur[span].sum()),
                     finite(kg[span].sum()),
+                    doubt=float(unsure[span].sum() / (part * lost)[span].sum()),
                     cold=of_cold(rows),
                 )
             )
     return sorted(found, key=lambda one: (one.start, one.unit, one.cause.value))
-
-
-def of_cold(rows: pd.DataFrame) -> bool:
-    """Whether the lines are of a machine that cools somebody."""
-    return "missed_cold_j" in rows and bool((rows["missed_cold_j"] > 0.0).any())
 
 
 def finite(value: float) -> float | None:
@@ -180,9 +181,14 @@ def missed_rows(
     return parts
 
 
-def money(eur: float | None, kg: float | None) -> str:
-    """Say what it was worth."""
-    worth = "of unknown value" if eur is None else f"worth {eur:.2f} EUR"
+def money(eur: float | None, kg: float | None, doubt: float) -> str:
+    """Say what it was worth, and between what in four of five cases."""
+    worth = "of unknown value"
+    if eur is not None:
+        far = TENTH * doubt * abs(eur)
+        worth = (
+            f"worth {eur:.2f} EUR (P10 {max(eur - far, 0.0):.2f}, P90 {eur + far:.2f})"
+        )
     carbon = "" if kg is None else f" and {kg:.0f} kg CO2e"
     return worth + carbon
 
@@ -197,6 +203,7 @@ def _event(
     eur: float | None,
     kg: float | None,
     *,
+    doubt: float,
     cold: bool,
 ) -> Event:
     points = EVIDENCE[cause]
@@ -208,8 +215,8 @@ def _event(
         instead = ""
     sentence = (
         f"From {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC {unit} could have "
-        f"{what}, {money(eur, kg)}, and did not because {REASON[cause]}{instead}."
-        f"{shown}"
+        f"{what}, {money(eur, kg, doubt)}, and did not because {REASON[cause]}"
+        f"{instead}.{shown}"
     )
     return Event(
         start=start,
@@ -221,14 +228,9 @@ def _event(
         eur=eur,
         kg=kg,
         sentence=sentence,
+        doubt=doubt,
         cold=cold,
     )
-
-
-# Standard uncertainties behind a potential: a class-2 heat meter in its usual
-# range (EN 1434), and a reference capacity within its acceptance gate.
-METER_UNCERTAINTY = 0.02
-CAPACITY_UNCERTAINTY = 0.03
 
 
 def findings(
@@ -288,8 +290,8 @@ def findings(
     for unit, cause, rows, part in parts:
         times = pd.DatetimeIndex(rows["time"])
         cold = of_cold(rows)
-        told = rows["missed_j" if cold else "missed_delivered_j"]
-        delivered = part * told.to_numpy()
+        moved, lost = amounts(rows)
+        delivered, unsure = part * lost, bias(moved, part * lost)
         recent = times > moment - pd.Timedelta(window)
         own = owned[unit]
         lately = own[own["time"] > moment - pd.Timedelta(window)]
@@ -311,7 +313,8 @@ def findings(
         days = max((until - since) / pd.Timedelta(days=1), step / pd.Timedelta(days=1))
         total = float(span["potential_j"].sum())
         size = float(mine.sum()) / total
-        spread = _spread(rows.iloc[case], mine, total, cold=cold)
+        doubt = float(unsure[case].sum() / mine.sum())
+        spread = 1.96 * doubt * size
         made.append(
             Finding(
                 unit=unit,
@@ -323,7 +326,14 @@ def findings(
                 low=max(0.0, size - spread),
                 high=min(1.0, size + spread),
                 sentence=_said(
-                    unit, cause, since, until, mine.sum(), size, eur, kg, cold=cold
+                    unit,
+                    cause,
+                    since,
+                    until,
+                    mine.sum(),
+                    size,
+                    money(finite(eur.sum()), finite(kg.sum()), doubt),
+                    cold=cold,
                 ),
                 advice=_ADVICE[cause],
                 cost_eur_day=_per_day(eur, days),
@@ -357,14 +367,6 @@ def _potential(lines: pd.DataFrame) -> pd.DataFrame:
     return kept.assign(potential_j=lines["recovered_j"] + lines["missed_j"])
 
 
-def _spread(rows: pd.DataFrame, missed: Array, total: float, *, cold: bool) -> float:
-    """Half the 95 % interval of a missed share."""
-    moved = float(rows["recovered_j" if cold else "delivered_j"].sum())
-    could = moved + float(missed.sum())
-    bias = np.hypot(CAPACITY_UNCERTAINTY * could, METER_UNCERTAINTY * moved)
-    return float(1.96 * bias / total)
-
-
 def _per_day(values: Array, days: float) -> float | None:
     return finite(values.sum() / days)
 
@@ -395,8 +397,7 @@ def _said(
     until: pd.Timestamp,
     missed: float,
     size: float,
-    eur: Array,
-    kg: Array,
+    worth: str,
     *,
     cold: bool,
 ) -> str:
@@ -406,5 +407,5 @@ def _said(
         f"Since {since:%Y-%m-%d %H:%M} UTC {unit} has not {done} "
         f"{missed / J_PER_KWH:,.0f} kWh that were wanted{offered} "
         f"({size:.1%} of its potential until {until:%Y-%m-%d %H:%M}), "
-        f"{money(finite(eur.sum()), finite(kg.sum()))}, because {REASON[cause]}."
+        f"{worth}, because {REASON[cause]}."
     )

@@ -1348,7 +1348,8 @@ def _shown(expected: pd.DataFrame) -> list[str]:
 def totals(tables: Tables) -> dict[str, object]:
     """Return the sums that a summary begins with; null is unknown.
 
-    Energies are those of the whole period [J], COPs ratios of sums. [1]
+    Energies are those of the whole period [J], COPs ratios of sums. [1] Beside what
+    was missed stands between what it lies, as :class:`twin.ledger.Missed`.
     """
     site = tables["ledger"]
     site = site[site["unit"] == Plant.SITE] if len(site) else site
@@ -1390,6 +1391,7 @@ def totals(tables: Tables) -> dict[str, object]:
                 "gap_s",
             )
         },
+        "missed": plain(ledger.missed(tables["ledger"])),
     }
 
 

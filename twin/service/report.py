@@ -21,7 +21,7 @@ import pandas as pd
 
 from twin import kpi
 from twin.finding import FindingKind
-from twin.ledger import events
+from twin.ledger import Missed, events
 from twin.service.export import Threshold, implausible, thresholds
 from twin.service.reporting import Books, ReportError
 from twin.service.results import parse_instant
@@ -163,6 +163,7 @@ class Report:
     missed_j: float
     missed_eur: float
     missed_kg: float
+    missed: Missed | None
     carbon: str
     gap_s: float
     unpriced: float
@@ -244,6 +245,7 @@ def report(books: Books, cases: Iterable[Case] | None = None) -> Report:
         missed_j=totals.missed_j,
         missed_eur=totals.missed_eur,
         missed_kg=totals.missed_kg if carbon else silent,
+        missed=totals.missed,
         carbon=carbon,
         gap_s=_unknown(books),
         unpriced=float(np.mean(~np.isfinite(worth[running]))) if running.any() else 0.0,

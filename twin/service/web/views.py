@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from twin.finding import Finding, FindingKind, total_cost
+from twin.ledger import Missed, missed
 from twin.service.alarms import DEFAULT_RULES as ALARM_RULES
 from twin.service.alarms import Case, Severity, Status, severity_of
 from twin.service.results import MISSED_CAUSES, Results
@@ -253,6 +254,7 @@ class Totals:
     missed_j: float
     missed_eur: float
     missed_kg: float
+    missed: Missed | None
     gap_s: float
     cop: float
     expected_cop: float
@@ -282,6 +284,7 @@ def totals(results: Results, span: Range, rows: Sequence[Row]) -> Totals:
         missed_j=_sum(ledger, "missed_j"),
         missed_eur=_sum(ledger, "missed_eur"),
         missed_kg=_sum(ledger, "missed_kg"),
+        missed=_missed(results, span),
         gap_s=_sum(ledger, "gap_s"),
         cop=_ratio(kpis, "cop"),
         expected_cop=_ratio(kpis, "expected_cop"),
@@ -290,6 +293,16 @@ def totals(results: Results, span: Range, rows: Sequence[Row]) -> Totals:
         unpriced=sum(one.cost_eur_day is None for one in present),
         findings=len(active),
     )
+
+
+def _missed(results: Results, span: Range) -> Missed | None:
+    """Return what was missed and how sure that is; None of results from before."""
+    lines = within(results.ledger, span)
+    if "missed_delivered_j" not in lines:
+        return None
+    if span.unit in set(lines["unit"]):
+        lines = lines[lines["unit"] == span.unit]
+    return missed(lines)
 
 
 def _sum(rows: pd.DataFrame, column: str) -> float:

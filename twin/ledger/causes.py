@@ -127,11 +127,13 @@ def evidence_of(
     # allows, and no cause of its own. One that is flat out is there only if its outlet
     # is too: what it has lost would show in it.
     near = np.where(slow, 1.0, rules.at_goal_k)
-    state.filled = (
+    at_goal = (
         (sink_flow >= rules.short_flow * sink_nominal)
         & (sink_out > goal - near)
         & (running >= rules.full_running)
-    ) & ~evidence[Cause.SINK_HOT]
+    )
+    state.filled = at_goal & ~evidence[Cause.SINK_HOT]
+    state.held = at_goal & ~(round_it > rules.mixed_k)
 
     # Standing though nothing forbids it is the controller's doing, but only
     # where somebody measures that nothing forbids it.

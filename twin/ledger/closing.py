@@ -333,8 +333,7 @@ def cooling_line_of(
     state: State, group: Sequence[State], worth: Worth, rules: Rules
 ) -> dict[str, Array]:
     """Return the accounts of a machine that cools somebody, as powers; in W."""
-    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        would = np.where(state.cooled > 0.0, state.cooled / state.source_share, 0.0)
+    would, cooled = state.would, state.cooled
     neighbours = [one.cop for one in group if not one.machine.cools]
     others = np.mean(neighbours, axis=0) if neighbours else state.cop
     others = np.where(np.isfinite(others), others, state.cop)
@@ -342,19 +341,19 @@ def cooling_line_of(
     gain, saved = worth.of_cooling(
         state.fresh,
         would - state.fresh,
-        state.cooled,
+        cooled,
         np.where(idle, 1.0, state.cop),
         np.where(idle, 1.0, others),
     )
     dear = gain < 0.0
-    cold = np.where(dear, 0.0, state.cooled)
+    cold = np.where(dear, 0.0, cooled)
     # Nothing is worth nothing, whatever its price is.
     eur, kg = (np.where(cold > 0.0, each, 0.0) for each in (gain, saved))
     return {
         "recovered_j": state.source,
         "cold_j": state.source,
         "delivered_j": state.sink,
-        "uneconomic_j": np.where(dear, state.cooled, 0.0),
+        "uneconomic_j": np.where(dear, cooled, 0.0),
         "out_of_reach_j": np.zeros(len(would)),
         "potential_j": state.potential,
         "missed_j": cold,

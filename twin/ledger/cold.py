@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from twin.ledger.intervals import Columns, split, summed
-from twin.ledger.machines import State, too_little
+from twin.ledger.machines import State
 from twin.ledger.thresholds import Rules
 from twin.plant import Consumer, Plant, Use
 
@@ -96,7 +96,15 @@ def could_take(
     for state in states:
         with np.errstate(divide="ignore", invalid="ignore"):
             needed = np.nan_to_num(wanted / state.source_share, posinf=np.inf)
-        free = state.in_reach & ~state.starting & ~too_little(state, needed, rules)
+        # A small cold turns no machine down further: it stops instead of running on.
+        least = rules.cools_from * rules.least_heat_w(state.machine)
+        free = (
+            state.in_reach
+            & ~state.starting
+            & ((state.running > 0.0) | (needed >= least))
+        )
+        # It leads, so what its consumers' return allows is all there is.
+        free &= ~state.held
         idle = np.nan_to_num(state.spare * state.source_share)
         most[state.machine.id] = np.where(free, idle, 0.0)
     for state in states:
@@ -107,19 +115,23 @@ def could_take(
         state.on_offer = np.where(state.on_offer > least, state.on_offer, 0.0)
 
 
-def lead(states: Sequence[State], wanted: Array, open_heat: Array) -> Array:
+def lead(
+    states: Sequence[State], wanted: Array, open_heat: Array, rules: Rules
+) -> Array:
     """Let the machines that cool somebody go first, and return what stays open.
 
     Parameters
     ----------
     states : sequence of State
-        The machines of one group; ``cooled`` and ``fresh`` of those that cool
-        somebody are written: the cold that each would have given besides, and the
-        part of its heat that nobody else delivered. [W]
+        The machines of one group; ``would`` and ``fresh`` of those that cool
+        somebody are written: the heat that each would have delivered besides, and
+        the part of it that nobody else delivered. [W]
     wanted : ndarray
         What the consumers of heat want, within reach. [W]
     open_heat : ndarray
         What they were not given of it. [W]
+    rules : Rules
+        The thresholds.
 
     Returns
     -------
@@ -134,7 +146,10 @@ def lead(states: Sequence[State], wanted: Array, open_heat: Array) -> Array:
         with np.errstate(divide="ignore", invalid="ignore"):
             could = np.nan_to_num(state.on_offer / state.source_share)
         would = np.minimum(could, room)
-        state.fresh = np.minimum(would, open_heat)
-        state.cooled = np.nan_to_num(would * state.source_share)
-        room, open_heat = room - would, open_heat - state.fresh
+        # Its other side has a least as well, and two heat meters differ.
+        starts = (state.running > 0.0) | (room >= rules.least_heat_w(state.machine))
+        counts = would > rules.least_shortage * np.nan_to_num(state.sink)
+        state.would = np.where(starts & counts, would, 0.0)
+        state.fresh = np.minimum(state.would, open_heat)
+        room, open_heat = room - state.would, open_heat - state.fresh
     return open_heat

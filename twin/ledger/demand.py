@@ -81,13 +81,17 @@ class Want:
         )
         all_left = np.where(known, self.open_demand, 0.0)
 
-        near_left = lead(self.states, np.where(known, near * seen, 0.0), near_left)
+        near_left = lead(
+            self.states, np.where(known, near * seen, 0.0), near_left, rules
+        )
         all_left = np.maximum(
             all_left - summed([one.fresh for one in self.states], n), 0.0
         )
 
+        # Those that cool somebody go first, and the others start for what they leave.
+        ahead = [one.sink + one.would for one in self.states if one.machine.cools]
+        wanted = np.maximum(total - np.nan_to_num(summed(ahead, n)), 0.0)
         # A store is charged at full load for a while, however little is wanted.
-        wanted = total
         if any(one.id in stores for one in consumers):
             wanted = np.full(n, np.inf)
         spare = {

@@ -43,6 +43,7 @@ class State:
     striving: Flags = field(default_factory=lambda: np.zeros(0, bool))
     likely: Flags = field(default_factory=lambda: np.zeros(0, bool))
     filled: Flags = field(default_factory=lambda: np.zeros(0, bool))
+    held: Flags = field(default_factory=lambda: np.zeros(0, bool))
     offered: Array = field(default_factory=lambda: np.zeros(0))
     returned: Array = field(default_factory=lambda: np.zeros(0))
     needed: Array = field(default_factory=lambda: np.zeros(0))
@@ -51,13 +52,18 @@ class State:
     beyond_reach: Array = field(default_factory=lambda: np.zeros(0))
     # of a machine that cools somebody; see twin.ledger.cold
     on_offer: Array = field(default_factory=lambda: np.zeros(0))
-    cooled: Array = field(default_factory=lambda: np.zeros(0))
+    would: Array = field(default_factory=lambda: np.zeros(0))
     fresh: Array = field(default_factory=lambda: np.zeros(0))
 
     @property
     def source_share(self) -> Array:
         """Part of a delivered joule that comes from the source."""
         return np.where(np.isfinite(self.cop), 1.0 - 1.0 / self.cop, np.nan)
+
+    @property
+    def cooled(self) -> Array:
+        """Cold that it would have given besides; in W."""
+        return np.where(self.would > 0.0, self.would * self.source_share, 0.0)
 
     @property
     def starting(self) -> Flags:
@@ -113,7 +119,7 @@ def state_of(
         current=able["current_sink_heat_w"],
         running=running,
         on_offer=np.zeros(len(times)),
-        cooled=np.zeros(len(times)),
+        would=np.zeros(len(times)),
         fresh=np.zeros(len(times)),
     )
 

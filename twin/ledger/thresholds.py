@@ -44,6 +44,10 @@ class Rules:
         screw turns down to a quarter or a third, and starts with a margin. [1]
     runs_on
         One that started for its least heat runs on down to this share of it. [1]
+    cools_from
+        One that cools somebody starts where his cold makes so many times its least
+        heat: a little less would freeze his water, and its COP is known to some per
+        cent. [1]
     """
 
     least_share: float = 0.02
@@ -62,6 +66,7 @@ class Rules:
     mixed_k: float = 3.0
     least_load: float = 0.4
     runs_on: float = 0.85
+    cools_from: float = 1.1
 
     def least_heat_w(self, machine: Machine) -> float:
         """Return the least heat that a machine starts for. [W].

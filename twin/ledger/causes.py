@@ -75,7 +75,10 @@ def evidence_of(
         np.isfinite(state.needed), state.needed, columns["sink_setpoint_degc"]
     )
     carried = 1.2 * 4180.0 * sink_nominal * (goal - back)
-    evidence[Cause.SINK_HOT] = carried < rules.full_lift * state.capacity
+    # One that cools somebody is seldom asked for all that it can do.
+    evidence[Cause.SINK_HOT] = (carried < rules.full_lift * state.capacity) & (
+        not machine.cools
+    )
     evidence[Cause.SINK_HOT] |= (round_it > rules.mixed_k) & (carried < state.capacity)
     hottest = machine.sink_outlet_max_degc
     if hottest is not None:

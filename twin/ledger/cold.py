@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from twin.ledger.intervals import Columns, split, summed
-from twin.ledger.machines import State
+from twin.ledger.machines import State, too_little
 from twin.ledger.thresholds import Rules
 from twin.plant import Consumer, Plant, Use
 
@@ -96,13 +96,7 @@ def could_take(
     for state in states:
         with np.errstate(divide="ignore", invalid="ignore"):
             needed = np.nan_to_num(wanted / state.source_share, posinf=np.inf)
-        # A small cold turns no machine down further: it stops instead of running on.
-        least = rules.cools_from * rules.least_heat_w(state.machine)
-        free = (
-            state.in_reach
-            & ~state.starting
-            & ((state.running > 0.0) | (needed >= least))
-        )
+        free = state.in_reach & ~state.starting & ~too_little(state, needed, rules)
         # It leads, so what its consumers' return allows is all there is.
         free &= ~state.held
         idle = np.nan_to_num(state.spare * state.source_share)

@@ -162,7 +162,12 @@ def too_little(state: State, wanted: Array, rules: Rules) -> Flags:
     started for more runs on for somewhat less.
     """
     least = rules.least_heat_w(state.machine)
-    starts, stops = wanted >= least, wanted < rules.runs_on * least
+    on, off = 1.0, rules.runs_on
+    if state.machine.cools:
+        # A little less cold than its least makes would freeze the water, and what a
+        # cold makes is known to some per cent.
+        on, off = rules.cools_from, 1.0
+    starts, stops = wanted >= on * least, wanted < off * least
     runs = np.where(starts, 1.0, np.where(stops, 0.0, np.nan))
     told = pd.Series(runs).ffill().fillna(0.0).to_numpy(dtype=float)
     return np.asarray((state.running == 0.0) & (told == 0.0))

@@ -46,8 +46,7 @@ class Rules:
         One that started for its least heat runs on down to this share of it. [1]
     cools_from
         One that cools somebody starts where his cold makes so many times its least
-        heat: a little less would freeze his water, and its COP is known to some per
-        cent. [1]
+        heat, and runs on down to its least. [1]
     """
 
     least_share: float = 0.02

@@ -72,7 +72,12 @@ def main() -> None:
     """Print the lock of what is named on the command line: run, or build."""
     document = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     wanted = {
-        "run": ("requirements.lock", document["project"]["dependencies"]),
+        # One image for a site with a file and for one with a server.
+        "run": (
+            "requirements.lock",
+            document["project"]["dependencies"]
+            + document["project"]["optional-dependencies"]["postgres"],
+        ),
         "build": ("build.lock", document["build-system"]["requires"]),
     }
     named = sys.argv[1] if len(sys.argv) > 1 else "run"

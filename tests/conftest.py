@@ -8,8 +8,11 @@
     A real InfluxDB 1.x behind nginx, as :class:`servers.Influx`: ``.url`` is
     what the product is configured with, ``.server.stop()`` and ``.start()``
     make it fail. One process for the whole run, so use a database of your own.
+``postgres``
+    A real PostgreSQL, as :class:`servers.Postgres`: ``.url``, ``.password``,
+    ``.run(sql)``. One process for the whole run, so use a schema of your own.
 ``database``
-    A name for that database, different in each test.
+    A name for that database or schema, different in each test.
 
 Without the server a test skips and says why; with CI set it fails.
 ``import servers`` gives the context managers, for more than one of a kind.
@@ -57,7 +60,14 @@ def influxd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Influx
         yield server
 
 
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[servers.Postgres]:
+    """Run a real PostgreSQL, shared by the run."""
+    with servers.postgres() as server:
+        yield server
+
+
 @pytest.fixture
 def database() -> str:
-    """Return a database name that no other test uses."""
+    """Return a name of a database or schema that no other test uses."""
     return f"hptwin_{next(_numbers)}"

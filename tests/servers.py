@@ -13,10 +13,11 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,8 @@ _SEARCH = os.pathsep.join(
         str(Path(sys.executable).parent),
         os.environ.get("PATH", os.defpath),
         "/usr/sbin:/usr/local/sbin",
+        # Debian keeps these beside each other by version; the newest goes first.
+        *sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")), reverse=True),
     ]
 )
 
@@ -52,12 +55,18 @@ def free_port() -> int:
 
 @dataclass
 class Server:
-    """One server process of ours, and how to start it again."""
+    """One server process of ours, and how to start it again.
+
+    ``ending`` is the signal that ends it; ``asked`` a command that succeeds once
+    it serves, where an open port is not enough.
+    """
 
     command: list[str]
     port: int
     folder: Path
     process: subprocess.Popen[bytes] | None = None
+    ending: int = signal.SIGTERM
+    asked: Sequence[str] = ()
 
     def start(self) -> None:
         """Start it and wait until its port answers."""
@@ -72,17 +81,23 @@ class Server:
                 raise RuntimeError(f"{self.command[0]} ended at once:\n{text[-2000:]}")
             with contextlib.suppress(OSError):
                 socket.create_connection(("127.0.0.1", self.port), 1.0).close()
-                return
+                if (
+                    not self.asked
+                    or not subprocess.run(
+                        self.asked, capture_output=True, check=False
+                    ).returncode
+                ):
+                    return
             if time.monotonic() > end:
                 self.stop()
                 raise RuntimeError(f"{self.command[0]} does not answer")
             time.sleep(0.05)
 
-    def stop(self, number: int = signal.SIGTERM) -> None:
+    def stop(self, number: int | None = None) -> None:
         """End it, by its own pid."""
         if self.process is None:
             return
-        self.process.send_signal(number)
+        self.process.send_signal(self.ending if number is None else number)
         try:
             self.process.wait(10)
         except subprocess.TimeoutExpired:
@@ -226,6 +241,83 @@ def influxd(folder: Path, password: str = "") -> Iterator[Influx]:
                 f"{url}/query", data=first.encode(), timeout=10
             ).close()
         yield Influx(url, database)
+
+
+@dataclass
+class Postgres:
+    """A PostgreSQL of ours, whose only user is ``hptwin`` with a password."""
+
+    server: Server
+    password: str
+
+    @property
+    def url(self) -> str:
+        """Where it is, as ``[state] url`` names it: without the password."""
+        return f"postgresql://hptwin@127.0.0.1:{self.server.port}/postgres"
+
+    def run(self, statement: str) -> str:
+        """Return what psql prints of a statement."""
+        done = subprocess.run(
+            [
+                program("psql"),
+                "-XqAt",
+                "-v",
+                "ON_ERROR_STOP=1",
+                "-c",
+                statement,
+                self.url,
+            ],
+            env={**os.environ, "PGPASSWORD": self.password},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+
+@contextlib.contextmanager
+def postgres() -> Iterator[Postgres]:
+    """Run a PostgreSQL that asks for a password; all of it is gone afterwards.
+
+    It refuses to be root, so there it is the user ``postgres`` of Debian's
+    package, in a folder that this user can reach.
+    """
+    make, serve = program("initdb"), program("postgres")
+    port, password = free_port(), "a word of the tests"
+    with tempfile.TemporaryDirectory(prefix="hptwin-postgres-") as name:
+        folder, data = Path(name), Path(name) / "data"
+        secret = folder / "password"
+        secret.write_text(password, "utf-8")
+        become: list[str] = []
+        if os.geteuid() == 0:
+            become = [program("setpriv"), "--reuid=postgres", "--regid=postgres"]
+            become += ["--clear-groups"]
+            for path in (folder, secret):
+                shutil.chown(path, "postgres", "postgres")
+        made = [*become, make, "-D", str(data), "-U", "hptwin", "-A", "scram-sha-256"]
+        made += [f"--pwfile={secret}", "-E", "UTF8", "--locale=C", "--no-sync"]
+        subprocess.run(made, check=True, capture_output=True, cwd=folder)
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": port,
+            "unix_socket_directories": "",
+            "fsync": "off",  # it need not outlive this machine
+            "log_min_messages": "fatal",
+        }
+        command = [*become, serve, "-D", str(data)]
+        for key, value in settings.items():
+            command += ["-c", f"{key}={value}"]
+        # SIGTERM would wait until every client has gone.
+        server = Server(
+            command,
+            port,
+            folder,
+            ending=signal.SIGINT,
+            asked=[program("pg_isready"), "-h", "127.0.0.1", "-p", str(port)],
+        )
+        with _running(server):
+            yield Postgres(server, password)
 
 
 def certificate(

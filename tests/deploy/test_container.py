@@ -115,8 +115,9 @@ def test_it_is_nobody_and_takes_nothing_without_a_hash() -> None:
 def test_the_locks_hold_what_is_needed() -> None:
     """Every dependency of the project and of its build, each with a hash."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    postgres = project["project"]["optional-dependencies"]["postgres"]
     for name, wanted in (
-        ("requirements.lock", project["project"]["dependencies"]),
+        ("requirements.lock", project["project"]["dependencies"] + postgres),
         ("build.lock", project["build-system"]["requires"]),
     ):
         text = (DEPLOY / name).read_text("utf-8")

@@ -26,6 +26,7 @@ DOORS = {
     "skops": ("calibration.correction",),
     "apscheduler": ("twin.service.run",),
     "sqlalchemy": ("twin.service.state",),
+    "psycopg": (),  # SQLAlchemy's own business
     "pint": ("twin.units",),
     "apprise": ("twin.service.notify",),
     "fastapi": ("twin.service.web",),

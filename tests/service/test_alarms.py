@@ -398,9 +398,9 @@ def test_a_second_acknowledgement_says_who_was_first():
         acknowledge(board, KEY, Note("Bob", START + HOUR))
 
 
-def test_out_of_service_lasts_until_a_person_ends_it():
+def test_out_of_service_lasts_until_a_person_ends_it(state: State):
     """Even over the end of one occurrence and the start of the next."""
-    alarms = Alarms(State.in_memory())
+    alarms = Alarms(state)
     alarms.step([finding()], START)
     alarms.take_out_of_service(KEY, "Ada", START, "rebuilt in spring")
     alarms.acknowledge(KEY, "Ada", START)
@@ -419,14 +419,13 @@ def test_out_of_service_lasts_until_a_person_ends_it():
 # --- what is kept -----------------------------------------------------------
 
 
-def test_a_restart_raises_nothing_anew(tmp_path: Path):
+def test_a_restart_raises_nothing_anew(kept):
     """The same findings after a restart are the same case, note included."""
-    path = tmp_path / "state.sqlite"
-    alarms = Alarms(State.open(path))
+    alarms = Alarms(kept.open())
     alarms.step([finding()], START)
     alarms.acknowledge(KEY, "Ada", START, "will look")
 
-    again = Alarms(State.open(path))
+    again = Alarms(kept.open())
     told = again.step([finding()], START) + again.step([finding()], START + HOUR)
 
     assert told == ()
@@ -436,18 +435,16 @@ def test_a_restart_raises_nothing_anew(tmp_path: Path):
     assert [entry.action for entry in again.history()] == ["acknowledged", "raised"]
 
 
-def test_what_was_reported_done_survives_a_kill(tmp_path: Path):
+def test_what_was_reported_done_survives_a_kill(kept):
     """Killed at an arbitrary moment, five times: no case, line or message lost.
 
     The child prints a look's number after the look has returned. Whatever was
     printed must be there, whole, and nothing may be there twice.
     """
-    path = tmp_path / "state.sqlite"
     child = textwrap.dedent(
         """
         import sys
         from datetime import UTC, datetime, timedelta
-        from pathlib import Path
         from twin.finding import Finding, FindingKind
         from twin.service.alarms import Alarms
         from twin.service.state import Message, State
@@ -458,7 +455,7 @@ def test_what_was_reported_done_survives_a_kill(tmp_path: Path):
             return [Message(idempotency_key=transition.key, route="r",
                             created=transition.time, content={})]
 
-        alarms = Alarms(State.open(Path(sys.argv[1])), compose=say)
+        alarms = Alarms(State(sys.argv[1]), compose=say)
         first = len(alarms.board.cases)
         for n in range(first, 100000):
             alarms.step([Finding(unit=f"hp{n}", kind=FindingKind.FOULING,
@@ -471,7 +468,7 @@ def test_what_was_reported_done_survives_a_kill(tmp_path: Path):
     said = -1
     for _ in range(5):
         process = subprocess.Popen(
-            [sys.executable, "-c", child, str(path)],
+            [sys.executable, "-c", child, kept.url],
             stdout=subprocess.PIPE,
             text=True,
             cwd=ROOT,
@@ -484,7 +481,7 @@ def test_what_was_reported_done_survives_a_kill(tmp_path: Path):
         process.wait()
         process.stdout.close()
         said = max([said, *map(int, rest)])
-    state = State.open(path)
+    state = kept.open()
     count = len(Alarms(state).board.cases)
 
     assert said > 5
@@ -493,27 +490,30 @@ def test_what_was_reported_done_survives_a_kill(tmp_path: Path):
     assert state.backlog().count == count
 
 
-def test_the_audit_cannot_be_rewritten(tmp_path: Path):
+def test_the_audit_cannot_be_rewritten(kept):
     """Not even by somebody with the database in hand and SQL to hand."""
-    path = tmp_path / "state.sqlite"
-    state = State.open(path)
+    state = kept.open()
     state.save(
         audit=[AuditEntry(time=START, actor="Ada", action="closed", subject="x")]
     )
-    engine = sqlalchemy.create_engine(f"sqlite:///{path}")
-    for statement in ("DELETE FROM audit", "UPDATE audit SET actor = 'Bob'"):
+    engine = sqlalchemy.create_engine(kept.url)
+    statements = ["DELETE FROM audit", "UPDATE audit SET actor = 'Bob'"]
+    if engine.name == "postgresql":
+        statements += ["TRUNCATE audit", "DELETE FROM audit WHERE id < 0"]
+    for statement in statements:
         with (
             pytest.raises(sqlalchemy.exc.IntegrityError, match="append-only"),
             engine.begin() as connection,
         ):
             connection.execute(sqlalchemy.text(statement))
+    with engine.begin() as connection:  # it is the audit that is closed, no other
+        connection.execute(sqlalchemy.text("DELETE FROM cases"))
     engine.dispose()
 
     assert [entry.actor for entry in state.audit()] == ["Ada"]
-    state.close()
 
 
-def test_a_change_and_its_messages_are_one(tmp_path: Path):
+def test_a_change_and_its_messages_are_one(state: State):
     """If a message cannot be written down, the change has not happened."""
 
     def refuse(transition, case):
@@ -526,7 +526,6 @@ def test_a_change_and_its_messages_are_one(tmp_path: Path):
             )
         ]
 
-    state = State.open(tmp_path / "state.sqlite")
     alarms = Alarms(state, compose=refuse)
     with pytest.raises(sqlalchemy.exc.IntegrityError):
         alarms.step([finding()], START)
@@ -534,7 +533,6 @@ def test_a_change_and_its_messages_are_one(tmp_path: Path):
     assert alarms.board.cases == {}
     assert state.cases() == {}
     assert state.audit() == []
-    state.close()
 
 
 @pytest.mark.parametrize("damage", [b"not a database at all " * 50, b"SQLite format 3"])
@@ -547,20 +545,17 @@ def test_a_damaged_database_is_named_with_the_way_out(tmp_path: Path, damage):
         State.open(path)
 
 
-def test_a_newer_database_is_not_touched(tmp_path: Path):
+def test_a_newer_database_is_not_touched(kept):
     """An old program must not guess at a new one's tables."""
-    path = tmp_path / "state.sqlite"
-    state = State.open(path)
-    state.save(facts={"version": "99"})
-    state.close()
+    kept.open().save(facts={"version": "99"})
 
     with pytest.raises(StateError, match="newer hptwin"):
-        State.open(path)
+        kept.open()
 
 
-def test_a_clock_that_ran_ahead_is_set_back_by_name():
+def test_a_clock_that_ran_ahead_is_set_back_by_name(state: State):
     """Until then older looks are not counted; the audit says who did it."""
-    alarms = Alarms(State.in_memory())
+    alarms = Alarms(state)
     alarms.step([], START + 365 * DAY)
     assert alarms.step([finding()], START) == ()
 

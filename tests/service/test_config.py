@@ -119,6 +119,22 @@ def test_a_good_one_is_understood(tmp_path: Path) -> None:
          "mqtt.host", "without encryption"),
         ("[[heat_pump]]", '[mqtt]\npassword = "hunter2"\n[[heat_pump]]',
          "mqtt.password", "password_file"),
+        ("[[heat_pump]]", '[state]\nurl = "postgresql://me:hunter2@127.0.0.1/db"\n'
+         '[[heat_pump]]', "state.url", "secret_file"),
+        ("[[heat_pump]]", '[state]\nurl = "postgresql:///db?password=hunter2"\n'
+         '[[heat_pump]]', "state.url", "secret_file"),
+        ("[[heat_pump]]", '[state]\nurl = "mysql://127.0.0.1/db"\n[[heat_pump]]',
+         "state.url", "of no PostgreSQL"),
+        ("[[heat_pump]]", '[state]\nurl = "postgresql://127.0.0.1"\n[[heat_pump]]',
+         "state.url", "names no database"),
+        ("[[heat_pump]]", '[state]\nurl = "postgresql://127.0.0.1:x/db"\n'
+         '[[heat_pump]]', "state.url", "is no address"),
+        ("[[heat_pump]]", '[state]\nurl = "postgresql://db.example.org/db"\n'
+         '[[heat_pump]]', "state.url", "without encryption"),
+        ("[[heat_pump]]", '[state]\nurl = "postgresql:///db?host=/run&host=10.0.0.5"\n'
+         '[[heat_pump]]', "state.url", "without encryption"),
+        ("[[heat_pump]]", '[state]\nsecret_env = "HPTWIN_X"\n[[heat_pump]]',
+         "state.secret_env", "is for a PostgreSQL"),
         ("[[heat_pump]]", '[tariff]\nheat_price = "-6 EUR/MWh"\n[[heat_pump]]',
          "tariff.heat_price", "out of any sensible range"),
         ("[[heat_pump]]", '[site]\ntimezone = "Europe/Berln"\n[[heat_pump]]',
@@ -188,6 +204,26 @@ def test_the_environment_overrides_scalars(tmp_path: Path) -> None:
     assert written(tmp_path, GOOD, HPTWIN_CONFIG="x", HOME="/").mqtt.port == 1883
     (said,) = problems(tmp_path, GOOD, HPTWIN_MQTT__PROT="2883")
     assert 'did you mean "HPTWIN_MQTT__PORT"' in said.remedy
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://hptwin@127.0.0.1:5432/hptwin",
+        "postgres://hptwin@localhost/hptwin?options=-csearch_path%3Dnorth",
+        "postgresql:///hptwin?host=/run/postgresql",
+        "postgresql://db.example.org/hptwin?sslmode=verify-full&sslrootcert=/ca.crt",
+    ],
+)
+def test_a_server_for_the_state_is_named_by_its_url(tmp_path: Path, url: str) -> None:
+    """On this machine as it is; on another with encryption, or by permission."""
+    config = written(tmp_path, f'[state]\nurl = "{url}"\nsecret_env = "X"\n{GOOD}')
+    assert config.state.url == url
+    assert written(tmp_path, GOOD, HPTWIN_STATE__URL=url).state.url == url
+    far = "postgresql://hptwin@10.0.0.5/hptwin"
+    allowed = f'[state]\nurl = "{far}"\nallow_plaintext = true\n{GOOD}'
+    assert written(tmp_path, allowed).state.url == far
+    assert written(tmp_path, GOOD).state.url == ""
 
 
 def test_an_open_secret_is_a_warning(tmp_path: Path) -> None:

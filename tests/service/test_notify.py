@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
@@ -100,9 +99,8 @@ def service(state: State, *routes: Route, **options):
     return Alarms(state, compose=notifier.compose), notifier
 
 
-def test_a_raised_alarm_arrives_once_with_what_to_do(receiver: Receiver):
+def test_a_raised_alarm_arrives_once_with_what_to_do(state: State, receiver: Receiver):
     """Sentence, advice, cost and a reference; nothing is sent a second time."""
-    state = State.in_memory()
     alarms, notifier = service(state, Route(name="mail", url=receiver.url))
     alarms.step([finding()], START)
 
@@ -113,12 +111,10 @@ def test_a_raised_alarm_arrives_once_with_what_to_do(receiver: Receiver):
     assert message["title"] == "harbour: hp1 condenser: fouling (medium)"
     for said in ("lost 20 %", "Clean it.", "20 EUR a day", "ref "):
         assert said in message["message"]
-    state.close()
 
 
-def test_an_update_tells_nobody_and_an_end_does(receiver: Receiver):
+def test_an_update_tells_nobody_and_an_end_does(state: State, receiver: Receiver):
     """A hundred looks at one fault are one message; its end is the second."""
-    state = State.in_memory()
     alarms, notifier = service(state, Route(name="mail", url=receiver.url))
     for n in range(100):
         alarms.step([finding()], START + n * timedelta(hours=1))
@@ -130,12 +126,10 @@ def test_an_update_tells_nobody_and_an_end_does(receiver: Receiver):
         "harbour: hp1 condenser: fouling (medium)",
         "harbour: hp1 condenser: fouling is over",
     ]
-    state.close()
 
 
-def test_what_a_person_does_is_not_news_to_persons(receiver: Receiver):
+def test_what_a_person_does_is_not_news_to_persons(state: State, receiver: Receiver):
     """Acknowledging, shelving and closing page nobody."""
-    state = State.in_memory()
     alarms, notifier = service(state, Route(name="mail", url=receiver.url))
     alarms.step([finding()], START)
     alarms.acknowledge(KEY, "Ada", START)
@@ -144,15 +138,13 @@ def test_what_a_person_does_is_not_news_to_persons(receiver: Receiver):
     notifier.deliver(START)
 
     assert len(receiver.got) == 1
-    state.close()
 
 
 def test_a_failing_receiver_is_tried_again_with_growing_pauses(
-    receiver: Receiver, caplog
+    state: State, receiver: Receiver, caplog
 ):
     """Down for hours: nothing is lost, nothing is sent twice, order is kept."""
     receiver.status = 500
-    state = State.in_memory()
     alarms, notifier = service(state, Route(name="mail", url=receiver.url))
     alarms.step([finding()], START)
     alarms.step([finding(cost=90.0)], START + timedelta(minutes=1))
@@ -174,12 +166,12 @@ def test_a_failing_receiver_is_tried_again_with_growing_pauses(
     ]
     assert notifier.problems(now + LONGEST_PAUSE) == []
     assert FIRST_PAUSE < LONGEST_PAUSE
-    state.close()
 
 
-def test_a_dead_route_does_not_hold_up_another(receiver: Receiver, caplog):
+def test_a_dead_route_does_not_hold_up_another(
+    state: State, receiver: Receiver, caplog
+):
     """Each route has its own queue."""
-    state = State.in_memory()
     alarms, notifier = service(
         state,
         Route(name="dead", url="json://127.0.0.1:9/"),
@@ -189,12 +181,10 @@ def test_a_dead_route_does_not_hold_up_another(receiver: Receiver, caplog):
 
     assert notifier.deliver(START) == Delivered(1, 1)
     assert len(receiver.got) == 1
-    state.close()
 
 
-def test_what_nobody_took_for_a_week_is_given_up_and_counted(caplog):
+def test_what_nobody_took_for_a_week_is_given_up_and_counted(state: State, caplog):
     """Old news is not delivered years later; that it was lost is not hidden."""
-    state = State.in_memory()
     alarms, notifier = service(state, Route(name="dead", url="json://127.0.0.1:9/"))
     alarms.step([finding()], START)
     notifier.deliver(START)
@@ -203,20 +193,18 @@ def test_what_nobody_took_for_a_week_is_given_up_and_counted(caplog):
     notifier.deliver(START + GIVE_UP_AFTER + DAY)
 
     assert (notifier.backlog().count, notifier.backlog().given_up) == (0, 1)
-    state.close()
 
 
 def test_a_message_written_before_a_restart_is_delivered_after_it(
-    tmp_path: Path, receiver: Receiver
+    kept, receiver: Receiver
 ):
     """The outbox is on disk; the change and its message are one."""
-    path = tmp_path / "state.sqlite"
-    state = State.open(path)
+    state = kept.open()
     alarms, _ = service(state, Route(name="mail", url=receiver.url))
     alarms.step([finding()], START)
     state.close()
 
-    again = State.open(path)
+    again = kept.open()
     alarms, notifier = service(again, Route(name="mail", url=receiver.url))
     alarms.step([finding()], START + DAY)
 
@@ -224,16 +212,14 @@ def test_a_message_written_before_a_restart_is_delivered_after_it(
     again.close()
 
 
-def test_a_replay_pages_nobody(receiver: Receiver):
+def test_a_replay_pages_nobody(state: State, receiver: Receiver):
     """A year of history through a state of its own: the outbox stays empty."""
-    state = State.in_memory()
     alarms = Alarms(state)
     for n in range(365):
         alarms.step([finding()] if n // 30 % 2 else [], START + n * DAY)
 
     assert alarms.history()  # it did happen
     assert state.backlog().count == 0
-    state.close()
 
 
 @pytest.mark.parametrize(
@@ -245,14 +231,12 @@ def test_a_replay_pages_nobody(receiver: Receiver):
         (Route(name="r", url="json://127.0.0.1", units=frozenset({"hp1"})), True),
     ],
 )
-def test_a_route_is_told_what_it_asked_for(route, told):
+def test_a_route_is_told_what_it_asked_for(state: State, route, told):
     """By severity and by unit."""
-    state = State.in_memory()
     alarms, notifier = service(state, route)
     alarms.step([finding()], START)
 
     assert bool(notifier.backlog().count) is told
-    state.close()
 
 
 @pytest.mark.parametrize(
@@ -273,9 +257,8 @@ def test_a_bad_url_is_found_before_anything_happens(url, sentence):
     assert "secret" not in repr(Route(name="r", url="mailto://me:secret@example.com"))
 
 
-def test_the_probe_says_whether_it_arrived(receiver: Receiver, caplog):
+def test_the_probe_says_whether_it_arrived(state: State, receiver: Receiver, caplog):
     """A route can be tried without an alarm."""
-    state = State.in_memory()
     _, notifier = service(
         state,
         Route(name="well", url=receiver.url),
@@ -284,7 +267,6 @@ def test_the_probe_says_whether_it_arrived(receiver: Receiver, caplog):
 
     assert notifier.probe("well") is None
     assert "did not take it" in str(notifier.probe("dead"))
-    state.close()
 
 
 # --- the retained state on MQTT ----------------------------------------------
@@ -303,10 +285,9 @@ def retained(port: int, topic: str, client: str) -> dict[str, object]:
     return found
 
 
-def test_the_state_stands_on_the_broker_for_who_comes_later(mosquitto):
+def test_the_state_stands_on_the_broker_for_who_comes_later(state: State, mosquitto):
     """Raised, acknowledged, over: always the newest, also for a newcomer."""
     topic = "hptwin/harbour/hp1/alert/fouling/condenser"
-    state = State.in_memory()
     with Publisher(Connection(port=mosquitto.port, client_id="out")) as publisher:
         alarms, notifier = service(state, publisher=publisher)
         alarms.step([finding()], START)
@@ -321,12 +302,10 @@ def test_the_state_stands_on_the_broker_for_who_comes_later(mosquitto):
         last = retained(mosquitto.port, topic, "b")
 
     assert (last["status"], last["open"]) == ("normal", False)
-    state.close()
 
 
-def test_numbers_that_moved_are_published_and_others_are_not(mosquitto):
+def test_numbers_that_moved_are_published_and_others_are_not(state: State, mosquitto):
     """Refreshing is free of repeats: the same state has the same key."""
-    state = State.in_memory()
     with Publisher(Connection(port=mosquitto.port, client_id="out")) as publisher:
         alarms, notifier = service(state, publisher=publisher)
         alarms.step([finding()], START)
@@ -341,7 +320,6 @@ def test_numbers_that_moved_are_published_and_others_are_not(mosquitto):
 
     assert isinstance(now["finding"], dict)
     assert now["finding"]["cost_eur_day"] == 21.0
-    state.close()
 
 
 class Gone:
@@ -352,9 +330,8 @@ class Gone:
         raise BrokerError("no broker takes our messages")
 
 
-def test_without_a_broker_the_states_wait_in_order(mosquitto, caplog):
+def test_without_a_broker_the_states_wait_in_order(state: State, mosquitto, caplog):
     """An old state must not overtake a newer one when the broker is back."""
-    state = State.in_memory()
     alarms, notifier = service(state, publisher=Gone())
     alarms.step([finding()], START)
     assert notifier.deliver(START) == Delivered(0, 1)
@@ -369,7 +346,6 @@ def test_without_a_broker_the_states_wait_in_order(mosquitto, caplog):
 
     assert now["status"] == "acknowledged"
     assert Change.ACKNOWLEDGED.value == now["status"]
-    state.close()
 
 
 @pytest.mark.parametrize("name", ["a/b", "+", "#", "a\nb", "", "$SYS", "%2F"])

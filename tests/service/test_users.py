@@ -38,12 +38,6 @@ SECOND = timedelta(seconds=1)
 
 
 @pytest.fixture
-def state() -> State:
-    """Return a database that ends with the test."""
-    return State.in_memory()
-
-
-@pytest.fixture
 def users(state: State) -> Users:
     """Return users with one admin."""
     users = Users(state, CHEAP)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import IntEnum, StrEnum
@@ -28,7 +29,13 @@ from twin.service.results import (
     parse_instant,
     to_json,
 )
-from twin.service.state import AuditEntry, Message, State
+from twin.service.state import (
+    AuditEntry,
+    Message,
+    State,
+    StateUnavailableError,
+    Writing,
+)
 
 if TYPE_CHECKING:
     from typing import Self
@@ -759,8 +766,9 @@ class Alarms:
 
     A change, its audit line and the messages it causes are one transaction:
     after a crash either all of them are there, or none, and the look that
-    caused them comes again. Without ``compose`` nobody is ever told, which is
-    how a replay runs.
+    caused them comes again. It begins with the board as it is then, whoever
+    wrote it last: the command line and a service change the same cases. Without
+    ``compose`` nobody is ever told, which is how a replay runs.
     """
 
     _CLOCK = "alarms.time"
@@ -776,28 +784,25 @@ class Alarms:
         self._compose = compose
         self._lock = threading.RLock()
         self._revision = 1
-        clock = state.fact(self._CLOCK)
-        self._board = Board(
-            {key: Case.from_dict(case) for key, case in state.cases().items()},
-            None if clock is None else parse_instant(clock),
-        )
+        self._board, self._known = Board(), -1
+        # A database that does not answer yet is asked again by whoever looks.
+        with suppress(StateUnavailableError):
+            self._refresh()
 
     @property
     def board(self) -> Board:
         """The board as it stands; never changed in place."""
-        with self._lock:
-            return self._board
+        self._refresh()
+        return self._board
 
     @property
     def revision(self) -> int:
-        """Grows with each change that a reader would see."""
-        with self._lock:
-            return self._revision
+        """Grows with each change that a reader would see; asks nobody."""
+        return self._revision
 
     def cases(self) -> tuple[Case, ...]:
         """Return the open cases, dearest first."""
-        with self._lock:
-            found = [case for case in self._board.cases.values() if case.open]
+        found = [case for case in self.board.cases.values() if case.open]
         return tuple(
             sorted(
                 found,
@@ -827,13 +832,10 @@ class Alarms:
         judged: Collection[str] | None = None,
     ) -> tuple[Transition, ...]:
         """Bring the board up to one look; see :func:`step`."""
-        with self._lock:
-            board, transitions = step(
-                self._board, findings, now, judged=judged, rules=self._rules
-            )
-            if board is not self._board:
-                self._commit(board, transitions)
-            return transitions
+        found = tuple(findings)
+        return self._change(
+            lambda board: step(board, found, now, judged=judged, rules=self._rules)
+        )
 
     def rewind(self, now: datetime, who: str) -> None:
         """Set the board's clock back after it ran ahead, and say so in the audit.
@@ -841,19 +843,19 @@ class Alarms:
         A clock that jumped a year ahead and back would otherwise leave every
         look uncounted until the year is over.
         """
-        with self._lock:
-            if self._board.time is None or self._board.time <= now:
+        with self._lock, self._state.alone() as kept:
+            before, known = self._current(kept)
+            if before.time is None or before.time <= now:
                 return
             entry = AuditEntry(
                 time=now,
                 actor=who,
                 action="rewound",
                 subject="alarms",
-                detail={"from": instant(self._board.time), "to": instant(now)},
+                detail={"from": instant(before.time), "to": instant(now)},
             )
-            self._state.save(facts={self._CLOCK: instant(now)}, audit=[entry])
-            self._board = Board(self._board.cases, now)
-            self._revision += 1
+            kept.save(facts={self._CLOCK: instant(now)}, audit=[entry])
+            self._show(Board(before.cases, now), known)
 
     def acknowledge(
         self, key: str, who: str, when: datetime, comment: str = ""
@@ -903,19 +905,48 @@ class Alarms:
         return self._act(lambda board: bring_into_service(board, key, note))
 
     def _act(self, action: Callable[[Board], tuple[Board, Transition]]) -> Transition:
-        with self._lock:
-            board, transition = action(self._board)
-            self._commit(board, (transition,))
-            return transition
+        def acted(board: Board) -> tuple[Board, tuple[Transition]]:
+            board, transition = action(board)
+            return board, (transition,)
 
-    def _commit(self, board: Board, transitions: Sequence[Transition]) -> None:
-        old = self._board.cases
+        return self._change(acted)[0]
+
+    def _change(
+        self, action: Callable[[Board], tuple[Board, tuple[Transition, ...]]]
+    ) -> tuple[Transition, ...]:
+        """Change the board as it is now, while nobody else changes it."""
+        with self._lock:
+            with self._state.alone() as kept:
+                before, known = self._current(kept)
+                board, transitions = action(before)
+                if board is not before:
+                    self._write(kept, before, board, transitions)
+                    known = kept.revision
+            self._show(board, known)
+        return transitions
+
+    def _current(self, kept: Writing) -> tuple[Board, int]:
+        """Return the board as it is kept, and how often it has been written."""
+        clock, known = kept.fact(self._CLOCK), kept.revision
+        cases = self._board.cases
+        if known != self._known:
+            cases = {key: Case.from_dict(case) for key, case in kept.cases().items()}
+        return Board(cases, None if clock is None else parse_instant(clock)), known
+
+    def _write(
+        self,
+        kept: Writing,
+        before: Board,
+        board: Board,
+        transitions: Sequence[Transition],
+    ) -> None:
+        old = before.cases
         changed = {
             key: case.to_dict()
             for key, case in board.cases.items()
             if old.get(key) != case
         }
-        self._state.save(
+        kept.save(
             cases={**changed, **dict.fromkeys(old.keys() - board.cases.keys())},
             facts={} if board.time is None else {self._CLOCK: instant(board.time)},
             audit=[transition.to_entry() for transition in transitions],
@@ -925,6 +956,14 @@ class Alarms:
                 for message in self._compose(transition, board.cases[transition.key])
             ],
         )
-        self._board = board
-        if changed or transitions:
+
+    def _show(self, board: Board, known: int) -> None:
+        if known != self._known:
             self._revision += 1
+        self._board, self._known = board, known
+
+    def _refresh(self) -> None:
+        """Take up what another process has written."""
+        if self._state.revision() != self._known:
+            with self._lock, self._state.alone() as kept:
+                self._show(*self._current(kept))

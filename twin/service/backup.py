@@ -9,6 +9,9 @@ archive between the two copies would be in neither. For the same reason state
 goes before the models it speaks of, and which model is active before the
 models.
 
+State in a PostgreSQL is copied row by row, as of one moment, into the file that
+it would otherwise be: one form of backup, which either kind goes on from.
+
 The cut-off is the journal's copy: every message that it had received is in
 the backup. Sealed files never change, so on the same filesystem they are
 linked and take no room.
@@ -34,6 +37,7 @@ from typing import Any
 from twin import __version__
 from twin.service.config import Config
 from twin.service.results import instant
+from twin.service.state import FILE, State, StateError
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -120,7 +124,7 @@ def backup(config: Config, directory: Path, now: datetime) -> Backup:
             directory.rmdir()
         partial.rename(directory)
         _sync_folder(directory.parent)
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, sqlite3.Error, StateError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise BackupError(f"{directory}: no backup was made: {error}") from error
     return made
@@ -202,6 +206,9 @@ def restore(
             f"{directory}: is of an archive of kind {found.archive}, and this "
             f"configuration has {config.archive.kind}"
         )
+    server = bool(config.state.url) and f"state/{FILE}" in found.files
+    if server:
+        _must_be_empty(config)
     state = config.state_dir.absolute()
     places = {state: [("state", Path())]}
     if config.archive.kind == "parquet":
@@ -232,7 +239,9 @@ def restore(
                 place.rmdir()
             staged.rename(place)
             _sync_folder(place.parent)
-    except OSError as error:
+        if server:
+            _fill_server(config, state / FILE)
+    except (OSError, StateError) as error:
         raise BackupError(
             f"{directory}: not restored: {error}; what was there is in "
             f"{', '.join(map(str, aside)) or 'its place'}"
@@ -248,8 +257,10 @@ def _copy_all(config: Config, target: Path) -> dict[str, int]:
     if (state / "journal.sqlite").exists():
         _copy_database(state / "journal.sqlite", files / "journal.sqlite")
         counts = _counts(files / "journal.sqlite")
-    if (state / "state.sqlite").exists():
-        _copy_database(state / "state.sqlite", files / "state.sqlite")
+    if config.state.url:
+        _copy_server(config, files / FILE)
+    elif (state / FILE).exists():
+        _copy_database(state / FILE, files / FILE)
     for name in ("models", "results"):
         _copy_files(state / name, files / name, "**/*", _copy)
     if config.archive.kind == "parquet":
@@ -279,6 +290,32 @@ def _copy_database(source: Path, target: Path) -> None:
         reader.backup(writer, pages=-1)
         # As one file: a log beside it would be made by the first who looks.
         writer.execute("PRAGMA journal_mode=DELETE")
+
+
+def _copy_server(config: Config, target: Path) -> None:
+    """Copy the rows of a PostgreSQL into an SQLite database."""
+    beside = target.with_name(f".{target.name}")
+    with closing(State.configured(config)) as state:
+        state.copy(beside)
+    _copy_database(beside, target)
+    for path in target.parent.glob(f"{beside.name}*"):
+        path.unlink()
+
+
+def _must_be_empty(config: Config) -> None:
+    try:
+        with closing(State.configured(config)) as state:
+            state.must_be_empty()
+    except StateError as error:
+        raise BackupError(str(error)) from error
+
+
+def _fill_server(config: Config, source: Path) -> None:
+    """Move the rows of an SQLite database into an empty PostgreSQL."""
+    with closing(State.configured(config)) as state:
+        state.fill(source)
+    for path in source.parent.glob(f"{source.name}*"):
+        path.unlink()
 
 
 def _counts(journal: Path) -> dict[str, int]:

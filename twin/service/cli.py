@@ -116,7 +116,8 @@ def _hptwin(
 def check(
     config: ConfigFile = DEFAULT_CONFIG,
     online: Annotated[
-        bool, typer.Option("--online", help="Look at the broker and the archive.")
+        bool,
+        typer.Option("--online", help="Look at broker, archive and state."),
     ] = False,
     seconds: Annotated[float, typer.Option(help="How long to listen.")] = 5.0,
     write_test: Annotated[
@@ -241,6 +242,7 @@ def run(config: ConfigFile = DEFAULT_CONFIG) -> None:
 
     from twin.service.log import to_stderr
     from twin.service.run import Service
+    from twin.service.state import StateError
     from twin.service.watchdog import Supervisor
     from twin.service.web.app import PublicAddressError
 
@@ -257,7 +259,7 @@ def run(config: ConfigFile = DEFAULT_CONFIG) -> None:
     except PublicAddressError as error:
         service.stop()
         stop(BAD_CONFIGURATION, f"hptwin run: {error}")
-    except OSError as error:
+    except (OSError, StateError) as error:
         service.stop()
         stop(UNREACHABLE, f"hptwin run: {error}")
     signal.signal(signal.SIGTERM, lambda *_: service.end())
@@ -659,7 +661,7 @@ def _books(
             found = Results.read(results or Path())
         else:
             found = Results.read(wired.state_dir / "results")
-            with closing(State.open(wired.state_dir / "state.sqlite")) as state:
+            with closing(State.configured(wired)) as state:
                 cases = list(Alarms(state).board.cases.values())
     except (ResultsError, StateError) as error:
         raise reporting.ReportError(str(error)) from error
@@ -681,10 +683,13 @@ def backup(
     from twin.service import backup as copies
     from twin.service.run import utc_now
 
+    wired = load_config(config)
     try:
-        made = copies.backup(load_config(config), directory, utc_now())
+        made = copies.backup(wired, directory, utc_now())
     except copies.BackupError as error:
         stop(PROBLEMS, f"hptwin backup: {error}")
+    if wired.state.url:
+        note("the PostgreSQL's state is in it, as an SQLite file of one moment")
     if made.archive != "parquet":
         note("the InfluxDB is not in it: back it up by its own means, now, not before")
     if json:
@@ -991,7 +996,7 @@ def users_of(config: Path) -> Iterator[tuple[Users, str, datetime]]:
 
     wired = load_config(config)
     try:
-        with closing(State.open(wired.state_dir / "state.sqlite")) as state:
+        with closing(State.configured(wired)) as state:
             by = f"{getpass.getuser()} on the machine"
             yield Users(state), by, datetime.now(UTC)
     except (StateError, ValueError) as error:
@@ -1193,7 +1198,7 @@ def models_rollback(
     wired = load_config(config)
     registry = Registry(wired.state_dir / "models")
     try:
-        with closing(State.open(wired.state_dir / "state.sqlite")) as state:
+        with closing(State.configured(wired)) as state:
             record = models.rolled_back(
                 registry, state, unit, Role(role), who, reason, datetime.now(UTC)
             )
@@ -1444,13 +1449,10 @@ def alarms_of(config: Path) -> Iterator[Alarms]:
 
     wired = load_config(config)
     try:
-        state = State.open(wired.state_dir / "state.sqlite")
+        with closing(State.configured(wired)) as state:
+            yield Alarms(state)
     except StateError as error:
         stop(PROBLEMS, f"hptwin alarms: {error}")
-    try:
-        yield Alarms(state)
-    finally:
-        state.close()
 
 
 def _act(config: Path, verb: str, action: Callable[[Alarms, datetime], object]) -> None:

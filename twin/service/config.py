@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import math
+import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
@@ -17,6 +18,7 @@ from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import parse_qs, urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
 from ingest.broker import PROTOCOLS, Connection
@@ -111,6 +113,25 @@ class ArchiveConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StateConfig:
+    """Which PostgreSQL keeps the state; without a URL a file in ``state_dir`` does.
+
+    The password is in a file or a variable, never in the URL.
+    """
+
+    url: str = ""
+    secret_file: Path | None = None
+    secret_env: str = ""
+
+
+def secret(file: Path | None, variable: str) -> str:
+    """Return a secret from its file, else from the environment, else nothing."""
+    if file is not None:
+        return file.read_text(encoding="utf-8").strip()
+    return os.environ.get(variable, "") if variable else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WebConfig:
     """Where the page is served, under which further names, and with what TLS."""
 
@@ -159,6 +180,7 @@ class Config:
     web: WebConfig
     notify: NotifyConfig
     state_dir: Path
+    state: StateConfig = StateConfig()
     rebirth: bool = False
     reporting: Reporting = field(default_factory=Reporting)
     warnings: tuple[Problem, ...] = ()
@@ -1075,6 +1097,61 @@ def _archive(table: _Table, base: Path, warn: Callable[..., None]) -> ArchiveCon
     return made
 
 
+_ENCRYPTED = ("require", "verify-ca", "verify-full")
+
+
+def _state(
+    table: _Table, base: Path, warn: Callable[..., None]
+) -> tuple[Path, StateConfig]:
+    hidden = table.path("secret_file", base)
+    _private(hidden, table, "secret_file", warn)
+    folder = table.path("dir", base) or base / "hptwin-data"
+    made = StateConfig(
+        url=table.text("url"),
+        secret_file=hidden,
+        secret_env=table.text("secret_env"),
+    )
+    plain = table.flag("allow_plaintext")
+    table.finish()
+    example = 'write url = "postgresql://hptwin@db.example.org/hptwin"'
+    if not made.url:
+        for name in ("secret_file", "secret_env"):
+            if table.has(name):
+                table.wrong(name, "is for a PostgreSQL, and none is named", example)
+        return folder, made
+    try:
+        parts = urlsplit(made.url)
+        asked = parse_qs(parts.query)
+        password, _ = parts.password or asked.get("password"), parts.port
+    except ValueError as error:
+        table.wrong("url", f"is no address: {error}", example)
+        return folder, StateConfig()
+    if password:
+        table.values["url"] = "..."  # it must not be shown
+        table.wrong(
+            "url",
+            "holds a password",
+            "leave it out; use secret_file, or secret_env with the name of a variable",
+        )
+    elif parts.scheme not in ("postgresql", "postgres"):
+        table.wrong(
+            "url", "is of no PostgreSQL", f"{example}; without one it is a file"
+        )
+    elif not (parts.path.strip("/") or asked.get("dbname")):
+        table.wrong("url", "names no database", example)
+    hosts = [parts.hostname or "", *asked.get("host", [])]
+    # A socket's folder, or nothing, is this machine.
+    far = [h for h in hosts if h and h[0] not in "/@" and not _loopback(h)]
+    if far and asked.get("sslmode", [""])[-1] not in _ENCRYPTED and not plain:
+        table.wrong(
+            "url",
+            "would be spoken to without encryption",
+            "add ?sslmode=verify-full&sslrootcert=/path/ca.crt,"
+            " or allow_plaintext = true if the network is yours",
+        )
+    return folder, made
+
+
 def _web(table: _Table, base: Path, warn: Callable[..., None]) -> WebConfig:
     key = table.path("key_file", base)
     _private(key, table, "key_file", warn)
@@ -1128,7 +1205,7 @@ _SETTABLE: Mapping[str, tuple[str, ...]] = {
         "kind", "path", "url", "database", "org", "username", "secret_file",
         "secret_env", "retention_days",
     ),
-    "state": ("dir",),
+    "state": ("dir", "url", "secret_file", "secret_env", "allow_plaintext"),
     "web": ("host", "port", "cert_file", "key_file", "allow_plaintext"),
     "notify": ("urls_file", "mqtt_prefix"),
 }  # fmt: skip
@@ -1221,7 +1298,11 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
     base = path.resolve().parent
     secrets = {
         str(document.get(table, {}).get(key, ""))
-        for table, key in (("mqtt", "password_env"), ("archive", "secret_env"))
+        for table, key in (
+            ("mqtt", "password_env"),
+            ("archive", "secret_env"),
+            ("state", "secret_env"),
+        )
         if isinstance(document.get(table), dict)
     }
     _override(document, environ or {}, report, secrets)
@@ -1276,9 +1357,7 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
     archive = _archive(top.table("archive"), base, warn)
     web = _web(top.table("web"), base, warn)
     notify = _notify(top.table("notify"), base, warn)
-    state = top.table("state")
-    state_dir = state.path("dir", base) or base / "hptwin-data"
-    state.finish()
+    state_dir, state = _state(top.table("state"), base, warn)
     reports = reporting.read(top.table("reporting"), base, ZoneInfo(zone))
     top.finish()
     _cross_check(plant, report)
@@ -1297,6 +1376,7 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
         web=web,
         notify=notify,
         state_dir=state_dir,
+        state=state,
         rebirth=rebirth,
         reporting=reports,
         warnings=tuple(warnings),

@@ -1,4 +1,4 @@
-"""Whether broker and archive are as configured: ``hptwin check --online``.
+"""Whether broker, archive and state are as configured: ``hptwin check --online``.
 
 It listens for a few seconds beside the service that may be running, takes
 nothing away from it, and writes nothing unless asked to.
@@ -21,6 +21,7 @@ from ingest.decoder import Decoder
 from ingest.journal import Message
 from twin.service.config import ArchiveConfig, Config
 from twin.service.run import open_configured
+from twin.service.state import look
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +50,15 @@ class Online:
     topics: tuple[Topic, ...]
     archive: str
     archive_problems: tuple[str, ...]
+    state: str
+    state_problems: tuple[str, ...]
 
     @property
     def fine(self) -> bool:
-        """Whether the service can work with both."""
-        return not self.broker_problems and not self.archive_problems
+        """Whether the service can work with all of them."""
+        return not (
+            self.broker_problems or self.archive_problems or self.state_problems
+        )
 
     @property
     def silent(self) -> tuple[Topic, ...]:
@@ -83,6 +88,7 @@ class Online:
                 "found": self.archive,
                 "problems": list(self.archive_problems),
             },
+            "state": {"found": self.state, "problems": list(self.state_problems)},
         }
 
     def lines(self) -> Iterator[str]:
@@ -108,15 +114,19 @@ class Online:
             yield f"  problem: {problem}"
         for note in self.notes:
             yield f"  note: {note}"
-        yield f"archive: {self.archive or 'not reached'}"
-        for problem in self.archive_problems:
-            yield f"  problem: {problem}"
+        for name, found, problems in (
+            ("archive", self.archive, self.archive_problems),
+            ("state", self.state, self.state_problems),
+        ):
+            yield f"{name}: {found or 'not reached'}"
+            for problem in problems:
+                yield f"  problem: {problem}"
 
 
 def online(
     config: Config, now: datetime, *, seconds: float = 5.0, write_test: bool = False
 ) -> Online:
-    """Look at the broker and at the archive.
+    """Look at the broker, the archive and the state.
 
     Parameters
     ----------
@@ -184,7 +194,17 @@ def online(
         if each.unreadable:
             problems.append(f"{each.topic} is not as configured: {each.unreadable[0]}")
     archive, lacking = _looked_at(config.archive, ms(now) if write_test else None)
-    return Online(found, tuple(problems), tuple(notes), looked, archive, tuple(lacking))
+    state, wanting = look(config)
+    return Online(
+        found,
+        tuple(problems),
+        tuple(notes),
+        looked,
+        archive,
+        tuple(lacking),
+        state,
+        tuple(wanting),
+    )
 
 
 def _looked_at(

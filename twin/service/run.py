@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from prometheus_client import ProcessCollector
@@ -33,12 +31,17 @@ from twin.plant import Plant
 from twin.service import telemetry
 from twin.service.alarms import Alarms
 from twin.service.assess import DAY, LEAD, Assessor, Telemetry
-from twin.service.config import ArchiveConfig, Config
+from twin.service.config import ArchiveConfig, Config, secret
 from twin.service.models import Library
 from twin.service.notify import Notifier, Route
 from twin.service.replay import cut, midnight, period, readings, units_of
 from twin.service.results import Live, Results, ResultsError, ResultsView
-from twin.service.state import AuditEntry, State
+from twin.service.state import (
+    AuditEntry,
+    State,
+    StateError,
+    StateUnavailableError,
+)
 from twin.service.users import Users
 from twin.service.vitals import Jobs, Vitals
 from twin.service.watchdog import Rounds
@@ -80,13 +83,6 @@ _LONGEST_S = {
 def utc_now() -> datetime:
     """Return the time by the machine's clock. UTC."""
     return datetime.now(UTC)
-
-
-def secret(file: Path | None, variable: str) -> str:
-    """Return a secret from its file, else from the environment, else nothing."""
-    if file is not None:
-        return file.read_text(encoding="utf-8").strip()
-    return os.environ.get(variable, "") if variable else ""
 
 
 def open_configured(config: ArchiveConfig, *, read_only: bool = False) -> Archive:
@@ -160,7 +156,7 @@ class Service:
     def start(self) -> None:
         """Begin: page first, so that whoever looks sees how far things are."""
         config, stack = self.config, self._stack
-        self.state = State.open(config.state_dir / "state.sqlite")
+        self.state = State.configured(config, patient=True)
         stack.callback(self.state.close)
         publisher = None
         if config.notify.mqtt_prefix:
@@ -336,6 +332,10 @@ class Service:
             self.rounds.beat(name)
             try:
                 job()
+            except StateUnavailableError as error:
+                # Readiness asks the database itself, and it is tried again.
+                _log.warning("%s: %s", name, error)
+                self.jobs.runs[name, "failed"] += 1
             except Exception as error:  # noqa: BLE001
                 # Whatever it was, the next round must come; the page says so.
                 _log.exception("%s failed and will be tried again", name)
@@ -392,7 +392,10 @@ class Service:
     def problems(self) -> list[str]:
         """Return why the service is not ready; empty when it is."""
         found = [self.intake.health(ms(utc_now())).problem, self._problem, self._doubt]
-        found += self.notifier.problems(utc_now())
+        try:
+            found += self.notifier.problems(utc_now())
+        except StateError as error:
+            found.append(str(error))
         return [problem for problem in found if problem]
 
     def deaths(self) -> list[str]:

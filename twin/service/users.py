@@ -20,7 +20,7 @@ from enum import StrEnum
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from twin.service.state import Account, AuditEntry, Session, State, Token
+from twin.service.state import Account, AuditEntry, Session, State, Token, Writing
 
 SUBJECT = "access/"
 """What the subjects of all lines begin with that are about coming in."""
@@ -139,7 +139,6 @@ class Users:
     def __init__(self, state: State, hasher: PasswordHasher | None = None) -> None:
         self._state = state
         self._hasher = hasher or PasswordHasher()
-        self._lock = threading.Lock()
         self._decoy = ""
         self._names = Throttle(10, timedelta(seconds=30))
         self._addresses = Throttle(20, timedelta(seconds=6))
@@ -177,8 +176,8 @@ class Users:
         """
         name = _name(name)
         hashed = self._hashed(name, password)
-        with self._lock:
-            known = self.accounts()
+        with self._state.alone() as kept:
+            known = kept.accounts()
             if any(other.casefold() == name.casefold() for other in known):
                 raise UsersError(f'there is a user "{name}" already')
             if not known and role is not Role.ADMIN:
@@ -187,7 +186,7 @@ class Users:
                 )
             account = Account(name=name, role=role, password=hashed, created=now)
             line = _line(now, by, "user added", name, role=role.value)
-            self._state.admit(accounts={name: account}, audit=[line])
+            kept.admit(accounts={name: account}, audit=[line])
         return account
 
     def set_password(self, name: str, password: str, by: str, now: datetime) -> None:
@@ -199,10 +198,10 @@ class Users:
             If there is no such person or the password will not do.
         """
         hashed = self._hashed(name, password)
-        with self._lock:
-            account = replace(self._account(name), password=hashed)
+        with self._state.alone() as kept:
+            account = replace(_account(kept, name), password=hashed)
             line = _line(now, by, "password changed", name)
-            self._state.admit(accounts={name: account}, ended=name, audit=[line])
+            kept.admit(accounts={name: account}, ended=name, audit=[line])
 
     def set_role(self, name: str, role: Role, by: str, now: datetime) -> None:
         """Let a person do more or less from the next request on.
@@ -212,14 +211,12 @@ class Users:
         UsersError
             If there is no such person, or no admin would be left.
         """
-        with self._lock:
-            account = self._account(name)
+        with self._state.alone() as kept:
+            account = _account(kept, name)
             if role is not Role.ADMIN:
-                self._not_the_last_admin(account)
+                _not_the_last_admin(kept, account)
             line = _line(now, by, "role changed", name, role=role.value)
-            self._state.admit(
-                accounts={name: replace(account, role=role)}, audit=[line]
-            )
+            kept.admit(accounts={name: replace(account, role=role)}, audit=[line])
 
     def remove(self, name: str, by: str, now: datetime, *, last: bool = False) -> None:
         """Let a person in no longer; every session of theirs ends at once.
@@ -232,12 +229,12 @@ class Users:
         UsersError
             If there is no such person, or others would be left without an admin.
         """
-        with self._lock:
-            account = self._account(name)
-            if not (last and len(self.accounts()) == 1):
-                self._not_the_last_admin(account)
+        with self._state.alone() as kept:
+            account = _account(kept, name)
+            if not (last and len(kept.accounts()) == 1):
+                _not_the_last_admin(kept, account)
             line = _line(now, by, "user removed", name)
-            self._state.admit(accounts={name: None}, ended=name, audit=[line])
+            kept.admit(accounts={name: None}, ended=name, audit=[line])
 
     def issue(self, name: str, role: Role, days: float, by: str, now: datetime) -> str:
         """Let a program in; the token is returned once and kept nowhere.
@@ -251,12 +248,12 @@ class Users:
         name = _name(name)
         if not 0 < days <= LONGEST_TOKEN_DAYS:
             raise UsersError(f"a token lasts 1 to {LONGEST_TOKEN_DAYS} days")
-        with self._lock:
-            if not self.any():
+        with self._state.alone() as kept:
+            if not kept.accounts():
                 raise UsersError(
                     "without users nobody is asked for a token; add an admin first"
                 )
-            if any(x.casefold() == name.casefold() for x in self.tokens()):
+            if any(x.casefold() == name.casefold() for x in kept.tokens()):
                 raise UsersError(f'there is a token "{name}" already; revoke it first')
             secret = _PREFIX + secrets.token_urlsafe(32)
             token = Token(
@@ -267,7 +264,7 @@ class Users:
                 expires=now + timedelta(days=days),
             )
             line = _line(now, by, "token issued", f"token {name}", role=role.value)
-            self._state.admit(tokens={name: token}, audit=[line])
+            kept.admit(tokens={name: token}, audit=[line])
         return secret
 
     def revoke(self, name: str, by: str, now: datetime) -> None:
@@ -278,11 +275,11 @@ class Users:
         UsersError
             If there is no such token.
         """
-        with self._lock:
-            if name not in self.tokens():
+        with self._state.alone() as kept:
+            if name not in kept.tokens():
                 raise UsersError(f'there is no token "{name}"')
             line = _line(now, by, "token revoked", f"token {name}")
-            self._state.admit(tokens={name: None}, audit=[line])
+            kept.admit(tokens={name: None}, audit=[line])
 
     # --- coming in -----------------------------------------------------------
 
@@ -325,12 +322,12 @@ class Users:
                 hashed = self._hasher.hash(_text(password))
         secret = secrets.token_urlsafe(32)
         session = Session(key=_key(secret), name=name, created=now, seen=now)
-        with self._lock:
-            current = self.accounts().get(name)
+        with self._state.alone() as kept:
+            current = kept.accounts().get(name)
             if current is None or current.password != account.password:
                 # It was changed while the hash was worked out.
                 raise LoginError("name and password do not belong together")
-            self._state.admit(
+            kept.admit(
                 accounts={name: replace(current, password=hashed)},
                 sessions={**({_key(old): None} if old else {}), session.key: session},
                 unseen_since=now - IDLE,
@@ -368,23 +365,6 @@ class Users:
 
     # --- within --------------------------------------------------------------
 
-    def _account(self, name: str) -> Account:
-        try:
-            return self.accounts()[name]
-        except KeyError:
-            raise UsersError(f'there is no user "{name}"') from None
-
-    def _not_the_last_admin(self, account: Account) -> None:
-        others = [
-            other
-            for other in self.accounts().values()
-            if other.name != account.name and other.role == Role.ADMIN
-        ]
-        if not others and account.role == Role.ADMIN:
-            raise UsersError(
-                f'"{account.name}" is the last admin; make somebody else one first'
-            )
-
     def _hashed(self, name: str, password: str) -> str:
         password = _text(password)
         if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
@@ -408,6 +388,25 @@ class Users:
             except (VerificationError, InvalidHashError):
                 return False
         return account is not None
+
+
+def _account(kept: Writing, name: str) -> Account:
+    try:
+        return kept.accounts()[name]
+    except KeyError:
+        raise UsersError(f'there is no user "{name}"') from None
+
+
+def _not_the_last_admin(kept: Writing, account: Account) -> None:
+    others = [
+        other
+        for other in kept.accounts().values()
+        if other.name != account.name and other.role == Role.ADMIN
+    ]
+    if not others and account.role == Role.ADMIN:
+        raise UsersError(
+            f'"{account.name}" is the last admin; make somebody else one first'
+        )
 
 
 def _text(password: str) -> str:

@@ -33,6 +33,7 @@ from fastapi.responses import (
 )
 from starlette.concurrency import run_in_threadpool
 
+from twin.service.state import StateError
 from twin.service.users import (
     LONGEST,
     LONGEST_TOKEN_DAYS,
@@ -130,7 +131,10 @@ def still(request: Request) -> bool:
     """Return whether who asked may still read; a stream outlasts many a login."""
     door = request.app.state.door
     headers = dict(request.scope["headers"])
-    return who(door, request.scope, headers).may(Role.VIEWER)
+    try:
+        return who(door, request.scope, headers).may(Role.VIEWER)
+    except StateError:
+        return False
 
 
 def who(door: Door, scope: Scope, headers: Mapping[bytes, bytes]) -> Visitor:
@@ -173,15 +177,17 @@ class Gate:
             await self._app(scope, receive, send)
             return
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        found = await run_in_threadpool(who, self._door, scope, headers)
+        near = path in LOCAL and method in ("GET", "HEAD") and _here(scope, headers)
+        try:
+            found = await run_in_threadpool(who, self._door, scope, headers)
+        except StateError as error:
+            # Who it is cannot be looked up, so it is nobody.
+            found = Visitor(None)
+            if not near:
+                await _sentence(scope, 503, str(error))(scope, receive, send)
+                return
         scope["hptwin.visitor"] = found
-        if (
-            needed is not None
-            and not found.may(needed)
-            and not (
-                path in LOCAL and method in ("GET", "HEAD") and _here(scope, headers)
-            )
-        ):
+        if needed is not None and not found.may(needed) and not near:
             await self._refuse(found, needed, headers, scope, receive, send)
             return
         if method not in ("GET", "HEAD") and found.locked and not found.bearer:

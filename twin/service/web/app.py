@@ -15,6 +15,7 @@ import logging
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -53,6 +54,7 @@ from twin.service.results import (
     parse_instant,
     plain,
 )
+from twin.service.state import StateError, StateUnavailableError
 from twin.service.users import Users, UsersError
 from twin.service.web import (
     access,
@@ -1194,9 +1196,12 @@ class _Metrics(Collector):
             "hptwin_alarms", "Open alarms.", labels=["status", "severity"]
         )
         counted: dict[tuple[str, str], int] = {}
-        for case in page.alarms.cases():
-            where = (case.status.value, case.severity.word)
-            counted[where] = counted.get(where, 0) + 1
+        backlog = None
+        with suppress(StateError):  # unknown then, and readiness says why
+            for case in page.alarms.cases():
+                where = (case.status.value, case.severity.word)
+                counted[where] = counted.get(where, 0) + 1
+            backlog = None if page.delivery is None else page.delivery.backlog()
         for where, count in sorted(counted.items()):
             alarms.add_metric(list(where), count)
         yield alarms
@@ -1219,8 +1224,7 @@ class _Metrics(Collector):
             total_cost(page.view.results.findings),
         )
         yield cost
-        if page.delivery is not None:
-            backlog = page.delivery.backlog()
+        if backlog is not None:
             waiting = GaugeMetricFamily(
                 "hptwin_undelivered_messages", "Messages that nobody has taken yet."
             )
@@ -1250,6 +1254,10 @@ def _errors(app: FastAPI, room: _Room) -> None:
     @app.exception_handler(UsersError)
     def _not_so(request: Request, error: UsersError) -> Response:
         return answer(request, 409, str(error))
+
+    @app.exception_handler(StateError)
+    def _unanswered(request: Request, error: StateError) -> Response:
+        return answer(request, 503, str(error))
 
     @app.exception_handler(RegistryError)
     def _no_model(request: Request, error: RegistryError) -> Response:
@@ -1333,7 +1341,7 @@ class Server:
             beat()
 
         door: access.Door = app.state.door
-        if not _is_loopback(host) and not door.locked:
+        if not _is_loopback(host) and not _locked(door):
             raise PublicAddressError(
                 f'web.host = "{host}": others could reach the page, and there are no '
                 "users yet who could be asked for; make the first with "
@@ -1402,6 +1410,14 @@ def run(app: FastAPI, host: str, port: int, stop: threading.Event) -> None:
     with Server(app, host, port) as server:
         while not stop.wait(0.5) and server.alive:
             pass
+
+
+def _locked(door: access.Door) -> bool:
+    try:
+        return door.locked
+    except StateUnavailableError:
+        # Nobody comes in before it is known whether there is anybody.
+        return True
 
 
 def _is_loopback(host: str) -> bool:

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
     from twin.service.alarms import Alarms, Case
     from twin.service.compare import Comparison
-    from twin.service.config import Config
+    from twin.service.config import Config, ConfigError
     from twin.service.reporting import Books
+    from twin.service.shards import Shard
     from twin.service.users import Users
 
 FINE, PROBLEMS, USAGE, UNREACHABLE, BAD_CONFIGURATION, INTERRUPTED = (
@@ -49,6 +50,12 @@ _CONFIG = typer.Option(
 )
 ConfigFile = Annotated[Path, _CONFIG]
 MaybeConfigFile = Annotated[Path | None, _CONFIG]
+ShardName = Annotated[
+    str,
+    typer.Option(
+        "--shard", envvar="HPTWIN_SHARD", help="Read a part of the units, such as 0/4."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 DEFAULT_CONFIG = Path("plant.toml")
 
@@ -82,16 +89,44 @@ def load_config(path: Path, *, as_json: bool = False) -> Config:
     try:
         return load(path, os.environ)
     except ConfigError as error:
-        if as_json:
-            from twin.service.check import problems_of
+        _refused(error, as_json=as_json)
 
-            out_json(problems_of(error))
-        else:
-            for problem in error.problems:
-                note(str(problem))
-            number = len(error.problems)
-            note(f"{path}: {number} problem{'' if number == 1 else 's'}")
-        stop(BAD_CONFIGURATION)
+
+def _refused(error: ConfigError, *, as_json: bool) -> NoReturn:
+    if as_json:
+        from twin.service.check import problems_of
+
+        out_json(problems_of(error))
+    else:
+        for problem in error.problems:
+            note(str(problem))
+        number = len(error.problems)
+        file = error.problems[0].file
+        note(f"{file}: {number} problem{'' if number == 1 else 's'}")
+    stop(BAD_CONFIGURATION)
+
+
+def shard_of(text: str) -> Shard | None:
+    """Read which shard is asked for; none is all of the plant."""
+    from twin.service.shards import Shard
+
+    if not text:
+        return None
+    try:
+        return Shard.parse(text)
+    except ValueError as error:
+        stop(USAGE, f"--shard {error}")
+
+
+def share_config(wired: Config, shard: Shard, *, as_json: bool = False) -> Config:
+    """Return a shard's part of a configuration, or say why it has none and end."""
+    from twin.service.config import ConfigError
+    from twin.service.shards import share
+
+    try:
+        return share(wired, shard)
+    except ConfigError as error:
+        _refused(error, as_json=as_json)
 
 
 def _version(wanted: bool) -> None:
@@ -123,6 +158,7 @@ def check(
     write_test: Annotated[
         bool, typer.Option("--write-test", help="Write a point to the InfluxDB.")
     ] = False,
+    shard: ShardName = "",
     json: Json = False,
 ) -> None:
     """Say what is wrong with a plant.toml, and what it makes possible.
@@ -130,7 +166,9 @@ def check(
     Exit code 0: fine. 1: it loads, with warnings; or, with --online, something
     out there is not as configured. 78: it cannot be used.
     """
-    wired = load_config(config, as_json=json)
+    wired, part = load_config(config, as_json=json), shard_of(shard)
+    if part is not None:
+        wired = share_config(wired, part, as_json=json)
     if online or write_test:
         from twin.service.online import online as look
         from twin.service.run import utc_now
@@ -142,14 +180,18 @@ def check(
             for line in seen.lines():
                 out(line)
         raise typer.Exit(FINE if seen.fine else PROBLEMS)
-    from twin.service.check import report
+    from twin.service.check import report, units
 
     found = report(wired)
+    own = [] if part is None else [u for u in units(wired.plant) if part.owns(u)]
     if json:
-        out_json(found.to_dict())
+        out_json(found.to_dict() | ({} if part is None else {"shard": own}))
     else:
         for line in found.lines():
             out(line)
+        if part is not None:
+            out()
+            out(f"shard {part} reads {', '.join(own) or 'no unit'}")
     raise typer.Exit(PROBLEMS if found.warnings else FINE)
 
 
@@ -236,8 +278,12 @@ def init(
 
 
 @app.command()
-def run(config: ConfigFile = DEFAULT_CONFIG) -> None:
-    """Run beside the plant: broker, archive, judgement, alarms, page."""
+def run(config: ConfigFile = DEFAULT_CONFIG, shard: ShardName = "") -> None:
+    """Run beside the plant: broker, archive, judgement, alarms, page.
+
+    As one of several, --shard 0/4, it reads its own units and writes them to the
+    archive that all share; whichever of them leads judges the whole plant.
+    """
     import signal
 
     from twin.service.log import to_stderr
@@ -247,8 +293,10 @@ def run(config: ConfigFile = DEFAULT_CONFIG) -> None:
     from twin.service.web.app import PublicAddressError
 
     to_stderr()
-    wired = load_config(config)
-    service, supervisor = Service(wired), Supervisor.of(os.environ)
+    wired, part = load_config(config), shard_of(shard)
+    if part is not None:
+        share_config(wired, part)
+    service, supervisor = Service(wired, shard=part), Supervisor.of(os.environ)
 
     def end() -> None:
         supervisor.stopping()

@@ -1209,7 +1209,7 @@ _SETTABLE: Mapping[str, tuple[str, ...]] = {
     "web": ("host", "port", "cert_file", "key_file", "allow_plaintext"),
     "notify": ("urls_file", "mqtt_prefix"),
 }  # fmt: skip
-_OWN = ("HPTWIN_CONFIG",)
+_OWN = ("HPTWIN_CONFIG", "HPTWIN_SHARD")
 
 
 def variables() -> tuple[str, ...]:

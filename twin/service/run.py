@@ -11,7 +11,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,7 @@ from twin.service.models import Library
 from twin.service.notify import Notifier, Route
 from twin.service.replay import cut, midnight, period, readings, units_of
 from twin.service.results import Live, Results, ResultsError, ResultsView
+from twin.service.shards import Roster, Shard, share
 from twin.service.state import (
     AuditEntry,
     State,
@@ -59,9 +60,12 @@ GRACE = timedelta(minutes=15)
 """How long after midnight a day's last readings may still come."""
 SILENCE = timedelta(minutes=15)
 """How old a unit's newest reading may be before the unit counts as silent."""
+PATIENCE = timedelta(days=1)
+"""How long a day that is over waits for the readings of a shard that is away."""
 _CLOCK_STEP_S = 30.0
 _CLOCK_OFF_S = 30.0
 _BEHIND = 5000
+_QUIET_S = 120.0
 _TELL_EVERY_S = 2.0
 _LOOK_BACK = timedelta(days=35)
 # How long a loop may take to come round before it counts as dead. Judging says
@@ -73,11 +77,16 @@ _LONGEST_S = {
     "deliver": 900.0,
     "show": 120.0,
     "ask": 120.0,
+    "report": 120.0,
     "intake-archive": 300.0,
     "intake-journal": 300.0,
     "page": 60.0,
     "clock": 2000.0,
 }
+
+
+def _named(shards: Sequence[Shard]) -> str:
+    return ", ".join(map(str, shards))
 
 
 def utc_now() -> datetime:
@@ -123,6 +132,15 @@ class Service:
         Seconds between two looks, and between two rounds of delivery. [s]
     silence : timedelta
         Age of a unit's newest reading from which it is stale and silent.
+    shard : Shard, optional
+        Which part of the units it reads; None reads all of them.
+    report_every : float
+        Seconds between two reports of a shard; a lease lasts six of them. [s]
+
+    Raises
+    ------
+    ConfigError
+        If it is one of several shards, and archive or state cannot be shared.
     """
 
     def __init__(
@@ -133,9 +151,19 @@ class Service:
         judge_every: float = 60.0,
         deliver_every: float = 30.0,
         silence: timedelta = SILENCE,
+        shard: Shard | None = None,
+        report_every: float = 10.0,
     ) -> None:
+        if shard is not None:
+            config = share(config, shard)
         self.config = config
         self.plant = config.plant
+        self._shard, self._report_every = shard, report_every
+        self._roster: Roster | None = None
+        self._term, self._started = 0, 0.0
+        self._settled: datetime | None = None
+        self._waits = ""
+        self._shown = 0
         self._clock, self._silence = clock, silence
         self._judge_every, self._deliver_every = judge_every, deliver_every
         self._stack = contextlib.ExitStack()
@@ -155,9 +183,16 @@ class Service:
 
     def start(self) -> None:
         """Begin: page first, so that whoever looks sees how far things are."""
+        self._started = time.monotonic()
         config, stack = self.config, self._stack
         self.state = State.configured(config, patient=True)
         stack.callback(self.state.close)
+        name = "journal"
+        if self._shard is not None:
+            name = f"journal-{self._shard.name}"
+            self._roster = Roster(
+                self.state, self._shard, lease_s=6.0 * self._report_every
+            )
         publisher = None
         if config.notify.mqtt_prefix:
             identity = f"{config.mqtt.client_id}-alerts"
@@ -169,7 +204,7 @@ class Service:
         ]
         self.archive = open_configured(config.archive)
         stack.callback(self.archive.close)
-        self.journal = Journal(config.state_dir / "journal.sqlite")
+        self.journal = Journal(config.state_dir / f"{name}.sqlite")
         stack.callback(self.journal.close)
         topics = Decoder(config.sources).topics()
         self.intake = Intake(
@@ -227,6 +262,7 @@ class Service:
         for loop in ("page", "intake-archive", "intake-journal"):
             self.rounds.expect(loop, _LONGEST_S[loop])
         self._schedule()
+        stack.callback(self._leave)
         stack.callback(self._unschedule)
 
     def stop(self) -> None:
@@ -291,19 +327,22 @@ class Service:
 
         scheduler = BackgroundScheduler(
             timezone="UTC",
-            executors={"default": ThreadPoolExecutor(4)},
+            executors={"default": ThreadPoolExecutor(5)},
             job_defaults={
                 "coalesce": True,
                 "max_instances": 1,
                 "misfire_grace_time": None,
             },
         )
-        for job, seconds in (
+        jobs = [
             (self.judge, self._judge_every),
             (self.deliver, self._deliver_every),
             (self.show, 2.0),
             (self.ask, 2.0),
-        ):
+        ]
+        if self._roster is not None:
+            jobs.append((self.report, self._report_every))
+        for job, seconds in jobs:
             scheduler.add_job(
                 self._guarded(job),
                 "interval",
@@ -392,8 +431,13 @@ class Service:
     def problems(self) -> list[str]:
         """Return why the service is not ready; empty when it is."""
         found = [self.intake.health(ms(utc_now())).problem, self._problem, self._doubt]
+        if self._roster is not None:
+            found += [self._waits, *self._roster.problems()]
         try:
-            found += self.notifier.problems(utc_now())
+            if self._leads():
+                found += self.notifier.problems(utc_now())
+            else:
+                self.state.revision()
         except StateError as error:
             found.append(str(error))
         return [problem for problem in found if problem]
@@ -407,8 +451,25 @@ class Service:
     # --- jobs ----------------------------------------------------------------
 
     def deliver(self) -> None:
-        """Send what waits in the outbox."""
-        self.notifier.deliver(utc_now())
+        """Send what waits in the outbox, if that is ours to do."""
+        if self._leads():
+            self.notifier.deliver(utc_now())
+
+    def report(self) -> None:
+        """Tell the other shards how far we are, and whether we lead."""
+        assert self._roster is not None  # noqa: S101  else it is no job
+        led, leads = self._leads(), self._roster.report(self._settled)
+        if leads != led:
+            _log.info("shard %s %s", self._shard, "leads" if leads else "follows")
+
+    def _leads(self) -> bool:
+        """Whether judging, raising alarms and sending them is ours to do."""
+        return self._roster is None or self._roster.leads
+
+    def _leave(self) -> None:
+        if self._roster is not None:
+            with contextlib.suppress(StateError):
+                self._roster.leave()
 
     def show(self) -> None:
         """Hand the newest values to the page."""
@@ -428,13 +489,16 @@ class Service:
             if self.intake.counts().in_flight > _BEHIND:
                 # A day whose readings are still in the journal is not over.
                 return
+            if self._roster is not None and not self._takes_the_chair(now):
+                return
             self._follow(now)
             over = list(self._days_over(now))
             for day in over:
-                if self._stop.is_set():
+                if self._stop.is_set() or not self._leads():
                     return
                 self._judge_day(day, last=day == over[-1])
-            self._glance(now)
+            if self._leads():
+                self._glance(now)
 
     def _follow(self, now: datetime) -> None:
         """Use what was recalibrated or rolled back by hand, without a restart."""
@@ -475,9 +539,66 @@ class Service:
             if known is None:
                 return
             until = midnight(known[0])
-        while until + DAY + GRACE <= now:
+        while until + DAY + GRACE <= now and self._all_in(until + DAY, now):
             until += DAY
             yield until
+
+    def _takes_the_chair(self, now: datetime) -> bool:
+        """Do what every shard does for the days that are over; say whether we lead.
+
+        Who begins to lead goes on from what was last written, by whomever; who
+        does not shows it.
+        """
+        assert self._roster is not None  # noqa: S101  asked for by shards only
+        over = midnight(now - GRACE)
+        if (self._settled is None or self._settled < over) and self._is_past(over):
+            self.intake.settle()
+            self._settled = over
+        if self._leads():
+            if self._term != self._roster.term:
+                self._term = self._roster.term
+                self.assessor = Assessor(self.plant, self.registry)
+                self.view.publish(self._last_results())
+            return True
+        self._waits = ""
+        written = self._results_dir / "summary.json"
+        if written.exists() and (at := written.stat().st_mtime_ns) != self._shown:
+            self._shown = at
+            self.view.publish(self._last_results())
+        return False
+
+    def _is_past(self, day: datetime) -> bool:
+        """Whether all that the broker had for us of a day has come.
+
+        It hands over in the order in which it took; a reading of the next day tells
+        that none of this one is left. A plant that says nothing is waited for a while.
+        """
+        newest = max((one.time_ms for one in self.intake.latest().values()), default=0)
+        if newest > ms(day) or not self.config.sources:
+            return True
+        health = self.intake.health(ms(utc_now()))
+        quiet = health.message_age_s is None or health.message_age_s > _QUIET_S
+        since = time.monotonic() - self._started
+        return health.connected and quiet and since > _QUIET_S
+
+    def _all_in(self, day: datetime, now: datetime) -> bool:
+        """Whether the other shards have archived all that they have of a day.
+
+        One that stays away is not waited for endlessly: its units are then not
+        judged for that day, as if they had sent nothing.
+        """
+        late = [] if self._roster is None else self._roster.unsettled(day)
+        self._waits = ""
+        if not late:
+            return True
+        if now - day > PATIENCE:
+            _log.warning("%s is judged without shard %s", day.date(), _named(late))
+            return True
+        self._waits = (
+            f"the day until {day:%Y-%m-%d %H:%M} UTC waits to be judged for shard "
+            f"{_named(late)}, until {day + PATIENCE:%Y-%m-%d %H:%M} at the latest"
+        )
+        return False
 
     def _take_up(self) -> None:
         """Go on where the last process left off."""
@@ -513,6 +634,8 @@ class Service:
     def _glance(self, now: datetime) -> None:
         begin = self.assessor.until or midnight(now)
         frames = self._frames(begin, now)
+        if self._roster is not None:
+            self._show_others(frames)
         silent = self._silent(now)
         if any(len(frame) for frame in frames.values()):
             seen = self.assessor.glance(now, frames, data_quality=self.counts())
@@ -538,13 +661,23 @@ class Service:
             times = [when for _, when in points.values()]
             if times:
                 newest[unit] = max(times)
+        away: list[Shard] = []
+        if self._roster is not None:
+            newest = {**self._last_of_others(newest), **newest}
+            # Theirs may be waiting with the broker, and readiness says so.
+            away = self._roster.absent()
+            newest = {
+                unit: when
+                for unit, when in newest.items()
+                if not any(shard.owns(unit) for shard in away)
+            }
         quiet = {
             unit: when for unit, when in newest.items() if now - when > self._silence
         }
         quiet |= {unit: when for unit, when in self._dead().items() if unit in newest}
         if not quiet:
             return []
-        if len(quiet) == len(newest) and len(newest) > 1:
+        if len(quiet) == len(newest) and len(newest) > 1 and not away:
             quiet = {Plant.SITE: max(quiet.values())}
         return [
             Finding(
@@ -565,6 +698,28 @@ class Service:
             )
             for unit, when in sorted(quiet.items())
         ]
+
+    def _show_others(self, frames: Telemetry) -> None:
+        """Hand the newest values of what other shards read to the page."""
+        for unit, frame in frames.items():
+            if self._shard is None or self._shard.owns(unit):
+                continue
+            for point in frame.columns:
+                known = frame[point].dropna()
+                if len(known):
+                    at = known.index[-1].to_pydatetime()
+                    self.live.update(unit, str(point), float(known.iloc[-1]), at)
+
+    def _last_of_others(self, newest: Mapping[str, datetime]) -> dict[str, datetime]:
+        """Return when what other shards read last spoke, where nobody has seen it."""
+        found = {}
+        for unit in units_of(self.plant):
+            if unit in newest or self._shard is None or self._shard.owns(unit):
+                continue
+            span = self.archive.span(unit)
+            if span is not None:
+                found[unit] = span[1]
+        return found
 
     def _dead(self) -> dict[str, datetime]:
         """Return the units that their edge node has reported dead, and since when."""

@@ -62,6 +62,10 @@ _ALONE = {
 }
 
 
+_CLOCKS = {
+    "sqlite": "SELECT (julianday('now') - 2440587.5) * 86400.0",
+    "postgresql": "SELECT extract(epoch FROM clock_timestamp())",
+}
 # Whatever a driver or the pool may raise.
 _TROUBLE = (sa.exc.DBAPIError, sa.exc.TimeoutError)
 
@@ -273,6 +277,19 @@ class Writing:
     def fact(self, name: str) -> str | None:
         """Return a small fact, or None if it was never set."""
         return _fact(self._connection, name)
+
+    def facts(self, under: str) -> dict[str, str]:
+        """Return the facts whose names begin so."""
+        query = sa.select(_facts).where(
+            _facts.c.name.startswith(under, autoescape=True)
+        )
+        rows = self._connection.execute(query).all()
+        return {row.name: row.value for row in sorted(rows)}
+
+    def clock(self) -> float:
+        """Return what time it is by the database, in seconds since 1970."""
+        name = self._connection.dialect.name
+        return float(self._connection.exec_driver_sql(_CLOCKS[name]).scalar_one())
 
     def accounts(self) -> dict[str, Account]:
         """Return every account by its name."""

@@ -26,7 +26,7 @@ source_outlet = "28 degC"
 sink_inlet = "50 degC"
 sink_outlet = "65 degC"
 """
-_PAYLOAD = re.compile(r"^`([^`\n]+)`\n\n```(json|hex|)\n(.*?)\n```$", re.M | re.S)
+_PAYLOAD = re.compile(r"^`([^`\n]+)`\n\n```(json|hex|text)\n(.*?)\n```$", re.M | re.S)
 _TOML = re.compile(r"^```toml\n(.*?)\n```$", re.M | re.S)
 _READING = re.compile(r"`(hp1) (\w+) ([-\d.]+)`")
 _TIME = re.compile(r"at `(\d+)`")

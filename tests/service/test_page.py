@@ -7,6 +7,7 @@ none, failing where CI is set.
 from __future__ import annotations
 
 import csv
+import importlib.util
 import os
 import threading
 from collections.abc import Iterator
@@ -16,8 +17,10 @@ from urllib.parse import urlsplit
 
 import pytest
 import sample_results
+from sample_books import books
 from test_fitted import shelf
 
+from twin.service import report
 from twin.service.alarms import Alarms
 from twin.service.models import Library
 from twin.service.results import Live, Results, ResultsView
@@ -35,6 +38,7 @@ else:
     sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright")
 
 NOW = sample_results.NOW
+GUIDES = Path(__file__).resolve().parents[2] / "docs" / "guide"
 KEY = "hp1/fouling/condenser"
 FLAGS = [
     "--no-sandbox",
@@ -400,3 +404,22 @@ def test_a_person_rolls_a_model_back(browser, tmp_path):
         assert not visit.errors
         ours = urlsplit(visit.server.url).netloc
         assert {urlsplit(one).netloc for one in visit.requests} == {ours}
+
+
+def test_the_pictures_of_the_guides_can_be_taken(browser, tmp_path):
+    """By their script, of any site; those that are there are small enough to load."""
+    spec = importlib.util.spec_from_file_location("pictures", GUIDES / "pictures.py")
+    pictures = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pictures)
+    with Visit(browser) as visit:
+        told = report.document(report.report(books()))
+        (tmp_path / "report.html").write_text(told, encoding="utf-8")
+
+        made = pictures.take(
+            browser, visit.server.url, tmp_path / "report.html", tmp_path
+        )
+
+    for path in made:
+        assert path.read_bytes().startswith(b"\x89PNG")
+        assert (GUIDES / path.name).stat().st_size < 150_000
+    assert {path.name for path in made} == {p.name for p in GUIDES.glob("*.png")}

@@ -870,7 +870,9 @@ def simulate(
         stop(USAGE, f"hptwin simulate: {error}")
     for path in written:
         out(str(path))
-    files = f"{out_dir}/*.{'csv' if csv else 'parquet'}"
+    # The truth is no telemetry, and a replay would say so.
+    told = [path for path in written if path.suffix in (".csv", ".parquet")]
+    files = " ".join(str(path) for path in told if path.stem != "truth")
     note(f"Next: hptwin replay -c {out_dir / 'plant.toml'} {files}")
 
 

@@ -58,6 +58,10 @@ ELSEWHERE = {
         "it goes on until it is ended",
         "tests/cases/test_simulated_season.py::test_a_sigterm_ends_the_service_cleanly",
     ),
+    "hptwin check --shard": (
+        "shards need an InfluxDB and a PostgreSQL",
+        "tests/service/test_shards.py::test_the_command_says_what_a_shard_reads",
+    ),
 }
 # Other programs on the pages, and the test that holds their lines to the files.
 PROGRAMS = {
@@ -69,6 +73,9 @@ PROGRAMS = {
     "useradd": "tests/deploy/test_systemd.py",
     "python3": "tests/deploy/test_readme.py",
     ".venv/bin/pip": "tests/deploy/test_readme.py",
+    "pip": "tests/deploy/test_container.py",
+    "createuser": "tests/service/test_state.py",
+    "createdb": "tests/service/test_state.py",
     "install": "tests/deploy/test_readme.py",
     "cp": "tests/deploy/test_readme.py",
     "systemctl": "tests/deploy/test_systemd.py",

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import textwrap
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -35,6 +36,7 @@ from twin.service.alarms import (
     Status,
     acknowledge,
     close,
+    flow,
     shelve,
     step,
 )
@@ -326,6 +328,137 @@ def test_a_lying_probe_silences_what_was_concluded_from_it_and_only_that():
     assert any(t.change is Change.UNSUPPRESSED and t.asks_for_a_person for t in told)
 
 
+def test_a_unit_that_stays_silent_when_the_others_are_back_speaks_for_itself():
+    """The gateway explains its own units, and only while it is away."""
+    away = finding(unit="site", evidence={"units": ["hp1", "hp2"]}, **LOST)
+    own, other = finding(unit="hp1", **LOST), finding(unit="hp3", **LOST)
+    board, told = run([(START, [away, own, other]), (START + HOUR, [away, own, other])])
+    assert [t.key for t in told if t.asks_for_a_person] == [other.key, away.key]
+    assert board.cases[own.key].suppressed_by == away.key
+
+    board, told = run([(START + 2 * HOUR, [own, other])], board, heard={"hp2"})
+
+    assert [(t.key, t.change) for t in told] == [(own.key, Change.UNSUPPRESSED)]
+    assert told[0].asks_for_a_person
+
+
+def test_a_silence_is_over_when_the_unit_talks_though_it_cannot_be_judged():
+    """A cooler is never judged, and a machine not before its reference is learnt."""
+    lost = finding(unit="cooler1", **LOST)
+    later = [(START + 2 * HOUR + n * DAY, []) for n in range(2)]
+    board, _ = run([(START, [lost]), (START + HOUR, [lost])])
+
+    _, told = run(later, board, judged=(), heard={"cooler1"})
+    assert changes(told) == [Change.RETURNED]
+    _, told = run(later, board, judged=("cooler1",), heard=())
+
+    assert told == []  # the control: nobody has heard it
+
+
+def test_what_nobody_was_told_of_leaves_nobody_a_chore():
+    """Raised behind a lying probe and gone again: closed, and in the audit."""
+    probe = finding(
+        kind=FindingKind.SENSOR, component="sink_outlet_temp_degc", cost=None
+    )
+    leans = finding(evidence={"points": ["sink_outlet_temp_degc"]})
+    board, _ = run([(START, [probe]), (START + HOUR, [probe, leans])])
+    assert board.cases[leans.key].untold
+
+    gone = [(START + HOUR + n * DAY, [probe]) for n in range(1, 5)]
+    board, told = run(gone, board)
+
+    assert [(t.change, t.quiet) for t in told] == [(Change.CLOSED, True)]
+    assert board.cases[leans.key].status is Status.NORMAL
+
+
+# --- history ----------------------------------------------------------------
+
+
+def season(live):
+    """Three weeks of catching up with three faults; the last look is the present."""
+    gone, stands = finding(), finding(component="evaporator")
+    acked = finding(unit="hp2")
+    board, _ = run([(START, [acked])])
+    board, _ = acknowledge(board, acked.key, Note("Ada", START))
+    told = []
+    for n in range(1, 22):
+        found = [gone] if n < 8 else []
+        found += [stands] if n > 10 else []
+        found += [replace(acked, cost_eur_day=90.0 if n > 12 else 20.0)]
+        now = START + n * DAY
+        board, transitions = step(board, found, now, live=live or n == 21)
+        told += transitions
+    return board, told
+
+
+def test_days_that_are_over_page_nobody():
+    """What still stands is announced once, at the first look at the present."""
+    board, told = season(live=False)
+    asked = [t for t in told if t.asks_for_a_person]
+
+    assert {t.time for t in asked} == {START + 21 * DAY}
+    assert {(t.key, t.change) for t in asked} == {
+        ("hp1/fouling/evaporator", Change.ANNOUNCED),
+        ("hp2/fouling/condenser", Change.ANNOUNCED),
+    }
+    assert not any(t.is_an_end for t in told)
+    assert board.cases[KEY].status is Status.NORMAL  # nobody has to take note
+    assert Change.RAISED in changes(told)  # and the audit has it all
+    assert not any(case.untold for case in board.cases.values())
+
+
+def test_looked_at_live_the_same_days_page_each_time():
+    """The control: it is the flag that keeps them silent."""
+    board, told = season(live=True)
+
+    assert sum(t.asks_for_a_person for t in told) == 3
+    assert board.cases[KEY].status is Status.RETURNED
+
+
+def test_history_that_a_restart_cut_short_is_announced_after_it():
+    """That nobody was told yet is kept with the case."""
+    state = State.in_memory()
+    Alarms(state).step([finding()], START, live=False)
+    again = Alarms(state)
+    assert again.board.cases[KEY].untold
+    told = again.step([finding()], START + HOUR) + again.step([finding()], START + DAY)
+
+    assert changes(told) == [Change.ANNOUNCED]
+
+
+def test_a_case_of_an_older_version_was_told():
+    """It has no such fact; it must not be announced by an update."""
+    board, _ = run([(START, [finding()])])
+    kept = board.cases[KEY].to_dict()
+    del kept["untold"]
+    board = Board({KEY: Case.from_dict(kept)}, START)
+
+    assert run([(START + DAY, [finding()])], board)[1] == []
+
+
+# --- how many ---------------------------------------------------------------
+
+
+def test_the_flow_counts_who_was_asked_and_when():
+    """By hand: 12 in ten minutes, one of them three times within one."""
+    alarms = Alarms(State.in_memory())
+    many = [finding(unit=f"hp{n}") for n in range(9)]
+    alarms.step(many, START + HOUR)
+    for seconds, cost in ((20, 1.0), (30, 30.0), (40, 90.0)):
+        look = [finding(unit="hp9", cost=cost)]
+        alarms.step([*many, *look], START + HOUR + timedelta(seconds=seconds))
+    alarms.step([], START + 2 * HOUR, live=False)
+    cases = alarms.board.cases.values()
+    told = flow(alarms.history(10**6), START, START + 30 * HOUR, cases)
+
+    assert (told.alarms, told.most) == (12, 12)
+    assert told.per_hour == pytest.approx(12 / 30)
+    assert told.chattering == ("hp9/fouling/condenser",)
+    assert len(told.standing) == 10
+    quiet = flow(alarms.history(10**6), START + HOUR, START + 2 * HOUR)
+    assert (quiet.alarms, quiet.most) == (3, 3)  # what was at its start is not in it
+
+
 # --- persons ----------------------------------------------------------------
 
 
@@ -563,3 +696,40 @@ def test_a_clock_that_ran_ahead_is_set_back_by_name(state: State):
 
     assert changes(alarms.step([finding()], START)) == [Change.RAISED]
     assert alarms.history()[-1].action == "rewound"
+
+
+def test_delays_that_began_in_the_future_are_set_back_with_the_clock():
+    """Else what is pending or absent would be waited for until the year is over."""
+    alarms = Alarms(State.in_memory())
+    probe = finding(kind=FindingKind.SENSOR, component="sink_flow_m3_s", cost=None)
+    alarms.step([finding()], START)
+    alarms.acknowledge(KEY, "Ada", START)
+    alarms.step([probe], START + 365 * DAY)
+    alarms.rewind(START + HOUR, "clock guard")
+    told = alarms.step([probe], START + 2 * HOUR)
+    assert changes(told) == [Change.RAISED]
+
+    told = alarms.step([probe], START + HOUR + 3 * DAY)
+
+    assert changes(told) == [Change.CLOSED]
+    kept = Alarms(alarms._state).board
+    assert kept == alarms.board
+
+
+def test_what_a_command_did_beside_the_service_is_not_written_over(tmp_path: Path):
+    """Two processes at one database: the service goes on from what the other left."""
+    service = Alarms(State.open(tmp_path / "state.sqlite"))
+    service.step([finding()], START)
+    command = Alarms(State.open(tmp_path / "state.sqlite"))
+    command.acknowledge(KEY, "Ada", START + HOUR)
+    told = service.step([finding(cost=21.0, seen=START + DAY)], START + DAY)
+
+    assert told == ()
+    case = service.case(KEY)
+    assert case is not None
+    assert case.status is Status.ACKNOWLEDGED
+    assert case.finding.seen == START + DAY
+    with pytest.raises(ActionError, match="acknowledged by Ada"):
+        service.acknowledge(KEY, "Bob", START + DAY)
+    service.shelve(KEY, "Bob", START + DAY, START + 2 * DAY, "parts")
+    assert command.unshelve(KEY, "Ada", START + DAY).before is Status.SHELVED

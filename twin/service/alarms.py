@@ -73,6 +73,7 @@ class Change(StrEnum):
     """What happened to a case."""
 
     RAISED = "raised"
+    ANNOUNCED = "announced"
     WORSENED = "worsened"
     REOPENED = "reopened"
     RETURNED = "returned"
@@ -102,6 +103,7 @@ class Closure(StrEnum):
 _ASKS_FOR_A_PERSON = frozenset(
     {
         Change.RAISED,
+        Change.ANNOUNCED,
         Change.WORSENED,
         Change.REOPENED,
         Change.UNSHELVED,
@@ -141,6 +143,8 @@ class Case:
     ``occurrence`` counts how often it was raised. ``raised`` None means that
     the on-delay still runs; ``absent_since`` is when the finding was first not
     seen; ``returned`` is when the off-delay had run out. UTC.
+    ``untold`` is a case that nobody has been told of: it was raised under a mask,
+    or from days that were over long ago.
     """
 
     finding: Finding
@@ -156,6 +160,7 @@ class Case:
     out_of_service: Note | None = None
     dismissed: Dismissal | None = None
     suppressed_by: str = ""
+    untold: bool = False
 
     @property
     def key(self) -> str:
@@ -209,6 +214,7 @@ class Case:
                 "severity": self.dismissed.severity.word,
             },
             "suppressed_by": self.suppressed_by,
+            "untold": self.untold,
         }
 
     @classmethod
@@ -236,6 +242,8 @@ class Case:
                 Severity[dismissed["severity"].upper()],
             ),
             suppressed_by=str(values["suppressed_by"]),
+            # An older version kept no such fact, and told everybody.
+            untold=bool(values.get("untold", False)),
         )
 
 
@@ -271,7 +279,10 @@ def _read_note(values: Mapping[str, Any] | None) -> Note | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transition:
-    """One change of one case: when, from what to what, by whom and why."""
+    """One change of one case: when, from what to what, by whom and why.
+
+    ``quiet`` is history: it is kept, and nobody is told.
+    """
 
     time: datetime
     key: str
@@ -283,16 +294,21 @@ class Transition:
     sentence: str
     who: str = TWIN
     comment: str = ""
+    quiet: bool = False
 
     @property
     def asks_for_a_person(self) -> bool:
         """Whether somebody should be told now; a masked case tells nobody."""
-        return self.change in _ASKS_FOR_A_PERSON and self.after is Status.UNACKNOWLEDGED
+        return (
+            self.change in _ASKS_FOR_A_PERSON
+            and self.after is Status.UNACKNOWLEDGED
+            and not self.quiet
+        )
 
     @property
     def is_an_end(self) -> bool:
         """Whether it is over, which is news but wakes nobody."""
-        return self.change in _ENDS and self.who == TWIN
+        return self.change in _ENDS and self.who == TWIN and not self.quiet
 
     def to_entry(self) -> AuditEntry:
         """Return the line that the audit keeps for ever."""
@@ -308,6 +324,7 @@ class Transition:
                 "severity": self.severity.word,
                 "sentence": self.sentence,
                 "comment": self.comment,
+                "told": self.asks_for_a_person,
             },
         )
 
@@ -385,6 +402,8 @@ def step(
     now: datetime,
     *,
     judged: Collection[str] | None = None,
+    heard: Collection[str] | None = None,
+    live: bool = True,
     rules: Rules = DEFAULT_RULES,
 ) -> tuple[Board, tuple[Transition, ...]]:
     """Bring the board up to one look at the plant.
@@ -403,6 +422,13 @@ def step(
         The units that could be judged; None is all. A finding that is absent
         where nothing could be judged is unknown, not gone, so the delays of
         that unit's cases start again.
+    heard : collection of str, optional
+        The units that talk now, by which a silence and a probe's lie are over,
+        whether or not more could be judged; None is all.
+    live : bool
+        Whether it is a look at the present. Of a day that was over long ago
+        nobody is told; what still stands at the next live look is announced
+        then, and what has gone by itself is closed.
     rules : Rules
 
     Returns
@@ -421,7 +447,7 @@ def step(
         if key in seen:
             case = _present(case, seen[key], now, rules, told)
         elif case is not None:
-            if judged is None or case.finding.unit in judged:
+            if _looked_at(case.finding, judged, heard):
                 case = _absent(case, now, rules, told)
             else:
                 case = replace(case, absent_since=None)
@@ -446,12 +472,42 @@ def step(
         cases[key] = case
     transitions = []
     for key in sorted(changes):
-        before = _status(board.cases.get(key))
+        known = board.cases.get(key)
+        before = _status(known)
+        if live and key in cases:
+            _announce(cases[key], changes[key])
         for change, comment in changes[key]:
             case = cases[key]
-            transitions.append(_transition(case, before, change, now, TWIN, comment))
+            quiet = not live and change in _ASKS_FOR_A_PERSON
+            quiet |= change in _ENDS and known is not None and known.untold
+            made = _transition(case, before, change, now, TWIN, comment)
+            made = replace(made, quiet=quiet)
+            transitions.append(made)
             before = case.status
+            if change in _ASKS_FOR_A_PERSON:
+                fresh = made.quiet or change in (Change.RAISED, Change.REOPENED)
+                untold = not made.asks_for_a_person and (case.untold or fresh)
+                cases[key] = replace(case, untold=untold)
     return Board(cases, now), tuple(transitions)
+
+
+def _looked_at(
+    finding: Finding, judged: Collection[str] | None, heard: Collection[str] | None
+) -> bool:
+    """Tell whether a finding that is absent is gone, rather than unknown."""
+    if finding.kind is FindingKind.TELEMETRY:
+        members = finding.evidence.get("units", ()) or (finding.unit,)
+        return heard is None or any(unit in heard for unit in members)
+    if "named" in finding.evidence and heard is not None and finding.unit in heard:
+        return True
+    return judged is None or finding.unit in judged
+
+
+def _announce(case: Case, told: list[tuple[Change, str]]) -> None:
+    """Say at last what was raised while nobody could be told."""
+    asked = any(change in _ASKS_FOR_A_PERSON for change, _ in told)
+    if case.untold and case.status is Status.UNACKNOWLEDGED and not asked:
+        told.append((Change.ANNOUNCED, "it stood when somebody could be told"))
 
 
 def _one_a_key(findings: Iterable[Finding]) -> dict[str, Finding]:
@@ -534,12 +590,17 @@ def _absent(
             kept = case.occurrence or case.shelved or case.out_of_service
             return replace(case, closed=now, absent_since=None) if kept else None
     elif case.returned is None and absent >= delay.off:
-        if case.acknowledged is None:
+        if case.acknowledged is None and not case.untold:
             case = replace(case, returned=now)
             told.append((Change.RETURNED, ""))
         else:
-            case = replace(case, closed=now, absent_since=None, suppressed_by="")
-            told.append((Change.CLOSED, "the twin no longer sees it"))
+            said = "the twin no longer sees it"
+            if case.untold:
+                said += ", and nobody was told"
+            case = replace(
+                case, closed=now, absent_since=None, suppressed_by="", untold=False
+            )
+            told.append((Change.CLOSED, said))
     return case
 
 
@@ -589,6 +650,9 @@ def _explained_by(case: Case, standing: Mapping[str, Case]) -> str:
             and cause.unit == "site"
             and finding.kind is FindingKind.TELEMETRY
             and finding.unit != "site"
+            # A unit that stays silent when the others are back speaks for itself.
+            and standing[key].absent_since is None
+            and finding.unit in cause.evidence.get("units", (finding.unit,))
         ):
             return key
         if (
@@ -599,6 +663,22 @@ def _explained_by(case: Case, standing: Mapping[str, Case]) -> str:
         ):
             return key
     return ""
+
+
+def _not_after(case: Case, now: datetime) -> Case:
+    """Return the case with nothing of what the clock did lying ahead."""
+
+    def by(time: datetime | None) -> datetime | None:
+        return None if time is None else min(time, now)
+
+    return replace(
+        case,
+        first_seen=min(case.first_seen, now),
+        raised=by(case.raised),
+        absent_since=by(case.absent_since),
+        returned=by(case.returned),
+        closed=by(case.closed),
+    )
 
 
 def _status(case: Case | None) -> Status:
@@ -620,6 +700,108 @@ def _transition(
         who=who,
         comment=comment,
     )
+
+
+# --- how many there are ---------------------------------------------------------
+
+
+MOST_AN_HOUR = 6.0
+"""What a person can attend to in the long run: one in ten minutes. [1/h]"""
+MOST_AT_ONCE = 10
+"""More than so many in ten minutes are a flood."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """How often people were asked in a period, as ISA-18.2 and EEMUA 191 count.
+
+    ``per_hour`` is the mean of the period, ``most`` the largest number in any
+    ten minutes: more than ten are a flood, whatever the mean is. ``chattering``
+    are the cases that asked three times or more within a minute, and ``standing``
+    the open ones that nobody has taken note of for a day.
+    """
+
+    alarms: int
+    hours: float
+    most: int
+    chattering: tuple[str, ...]
+    standing: tuple[str, ...]
+
+    @property
+    def per_hour(self) -> float:
+        """How many an hour, on average. [1/h]."""
+        return self.alarms / self.hours if self.hours > 0.0 else 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the figures as plain JSON values."""
+        return {
+            "alarms": self.alarms,
+            "hours": self.hours,
+            "per_hour": round(self.per_hour, 2),
+            "most_in_10_min": self.most,
+            "chattering": list(self.chattering),
+            "standing_24_h": list(self.standing),
+        }
+
+
+def flow(
+    audit: Iterable[AuditEntry],
+    start: datetime,
+    stop: datetime,
+    cases: Iterable[Case] = (),
+) -> Flow:
+    """Count the alarms of a period from the audit.
+
+    Parameters
+    ----------
+    audit : iterable of AuditEntry
+        In any order. What asked nobody is not counted, nor what a person brought
+        back from the shelf.
+    start, stop : datetime
+        The period; an alarm at its start is not in it. UTC.
+    cases : iterable of Case, optional
+        As they stand at the end.
+    """
+    asked = sorted(
+        (entry.time, entry.subject)
+        for entry in audit
+        if entry.detail.get("told")
+        and entry.actor == TWIN
+        and start < entry.time <= stop
+    )
+    times = [time for time, _ in asked]
+    of_case: dict[str, list[datetime]] = {}
+    for time, subject in asked:
+        of_case.setdefault(subject, []).append(time)
+    return Flow(
+        alarms=len(asked),
+        hours=(stop - start) / timedelta(hours=1),
+        most=_most(times, timedelta(minutes=10)),
+        chattering=tuple(
+            subject
+            for subject, own in sorted(of_case.items())
+            if _most(own, timedelta(minutes=1)) >= 3
+        ),
+        standing=tuple(
+            sorted(
+                case.key
+                for case in cases
+                if case.status is Status.UNACKNOWLEDGED
+                and case.raised is not None
+                and stop - case.raised > _DAY
+            )
+        ),
+    )
+
+
+def _most(times: Sequence[datetime], width: timedelta) -> int:
+    """Return how many of the times, in order, lie in the fullest window."""
+    most = first = 0
+    for last, time in enumerate(times):
+        while time - times[first] >= width:
+            first += 1
+        most = max(most, last - first + 1)
+    return most
 
 
 # --- what persons do --------------------------------------------------------
@@ -667,7 +849,7 @@ def acknowledge(board: Board, key: str, note: Note) -> tuple[Board, Transition]:
         raise ActionError(
             f"{key} was acknowledged by {by.who} at {instant(by.when)} already"
         )
-    after = replace(case, acknowledged=note)
+    after = replace(case, acknowledged=note, untold=False)
     if case.returned is not None:
         after = replace(after, closed=note.when, absent_since=None)
         return _put(board, case, after, Change.CLOSED, note)
@@ -725,6 +907,7 @@ def close(
         case,
         closed=note.when,
         suppressed_by="",
+        untold=False,
         shelved=None,
         dismissed=Dismissal(note, closure, case.severity),
     )
@@ -830,23 +1013,36 @@ class Alarms:
         findings: Iterable[Finding],
         now: datetime,
         judged: Collection[str] | None = None,
+        heard: Collection[str] | None = None,
+        *,
+        live: bool = True,
     ) -> tuple[Transition, ...]:
         """Bring the board up to one look; see :func:`step`."""
         found = tuple(findings)
         return self._change(
-            lambda board: step(board, found, now, judged=judged, rules=self._rules)
+            lambda board: step(
+                board,
+                found,
+                now,
+                judged=judged,
+                heard=heard,
+                live=live,
+                rules=self._rules,
+            )
         )
 
     def rewind(self, now: datetime, who: str) -> None:
         """Set the board's clock back after it ran ahead, and say so in the audit.
 
         A clock that jumped a year ahead and back would otherwise leave every
-        look uncounted until the year is over.
+        look uncounted, and every delay that began there running, until the
+        year is over.
         """
         with self._lock, self._state.alone() as kept:
             before, known = self._current(kept)
             if before.time is None or before.time <= now:
                 return
+            cases = {key: _not_after(case, now) for key, case in before.cases.items()}
             entry = AuditEntry(
                 time=now,
                 actor=who,
@@ -854,8 +1050,16 @@ class Alarms:
                 subject="alarms",
                 detail={"from": instant(before.time), "to": instant(now)},
             )
-            kept.save(facts={self._CLOCK: instant(now)}, audit=[entry])
-            self._show(Board(before.cases, now), known)
+            kept.save(
+                cases={
+                    key: case.to_dict()
+                    for key, case in cases.items()
+                    if case != before.cases[key]
+                },
+                facts={self._CLOCK: instant(now)},
+                audit=[entry],
+            )
+            self._show(Board(cases, now), kept.revision)
 
     def acknowledge(
         self, key: str, who: str, when: datetime, comment: str = ""

@@ -178,7 +178,8 @@ class Notifier:
             for route in self._routes.values()
             if route.wants(transition, case)
         ]
-        if self._publisher is not None:
+        # What history raised is published when it still stands today.
+        if self._publisher is not None and not (transition.quiet and case.open):
             messages.append(self._state_of(case, transition.time))
         return messages
 

@@ -26,9 +26,9 @@ from ingest.decoder import Decoder
 from ingest.intake import Intake
 from ingest.journal import Journal, JournalError
 from ingest.sparkplug import rebirth_payload
-from twin.finding import Finding, FindingKind
+from twin.finding import Finding
 from twin.plant import Plant
-from twin.service import telemetry
+from twin.service import silence, telemetry
 from twin.service.alarms import Alarms
 from twin.service.assess import DAY, LEAD, Assessor, Telemetry
 from twin.service.config import ArchiveConfig, Config, secret
@@ -539,8 +539,15 @@ class Service:
             if known is None:
                 return
             until = midnight(known[0])
+        if until + DAY + GRACE > now:
+            return
+        newest = self._newest(now)
         while until + DAY + GRACE <= now and self._all_in(until + DAY, now):
             until += DAY
+            # The plant has been silent for days, or the clock is wrong: until
+            # telemetry has passed a day, nobody knows that it is over.
+            if now - newest > DAY and until > newest:
+                return
             yield until
 
     def _takes_the_chair(self, now: datetime) -> bool:
@@ -600,6 +607,16 @@ class Service:
         )
         return False
 
+    def _newest(self, now: datetime) -> datetime:
+        """Return when any unit was last heard of; longer ago than a day, exactly."""
+        heard = [latest.time_ms for latest in self.intake.latest().values()]
+        newest = moment(max(heard, default=0))
+        if now - newest > DAY:
+            # What was imported has not been heard.
+            known = period(self.plant, self.archive)
+            newest = newest if known is None else max(newest, known[1])
+        return newest
+
     def _take_up(self) -> None:
         """Go on where the last process left off."""
         before = self.view.results
@@ -623,7 +640,15 @@ class Service:
         self.rounds.beat("judge")
         self.intake.settle()
         self.assessor.day(stop, self._frames(stop - DAY, stop))
-        self.alarms.step(self.assessor.findings, stop, judged=self.assessor.judged)
+        # A day that is followed by another one is history, which pages nobody.
+        # Who talks now, it cannot tell.
+        self.alarms.step(
+            self.assessor.findings,
+            stop,
+            judged=self.assessor.judged,
+            heard=(),
+            live=last,
+        )
         # A season of catching up is not written a hundred times.
         if last or time.monotonic() - self._told > _TELL_EVERY_S:
             results = self.assessor.results(stop, data_quality=self.counts())
@@ -636,15 +661,23 @@ class Service:
         frames = self._frames(begin, now)
         if self._roster is not None:
             self._show_others(frames)
-        silent = self._silent(now)
+        silent, heard = self._silent(now)
         if any(len(frame) for frame in frames.values()):
             seen = self.assessor.glance(now, frames, data_quality=self.counts())
             if silent:
                 seen = replace(seen, findings=(*seen.findings, *silent))
             self.view.publish(seen)
-        judged = self.assessor.judged | {Plant.SITE, *(f.unit for f in silent)}
-        self.alarms.step((*self.assessor.findings, *silent), now, judged=judged)
-        self.notifier.refresh(self.alarms.cases())
+        # Who says nothing now cannot be well, whatever yesterday was like.
+        judged = self.assessor.judged & (heard | {Plant.SITE})
+        self.alarms.step(
+            (*self.assessor.findings, *silent), now, judged=judged, heard=heard
+        )
+        # What a person closed by the command line is published from here too.
+        self.notifier.refresh(
+            case
+            for case in self.alarms.board.cases.values()
+            if case.open or (case.closed is not None and now - case.closed < DAY)
+        )
 
     def _frames(self, start: datetime, stop: datetime) -> Telemetry:
         end = stop + timedelta(milliseconds=1)
@@ -654,16 +687,17 @@ class Service:
         }
         return cut(read, start - LEAD, stop)
 
-    def _silent(self, now: datetime) -> list[Finding]:
-        """Find units that have stopped talking; all of them is one finding."""
+    def _silent(self, now: datetime) -> tuple[list[Finding], frozenset[str]]:
+        """Find who has stopped talking; return it with the units that talk."""
         newest: dict[str, datetime] = {}
         for unit, points in self.live.snapshot().items():
             times = [when for _, when in points.values()]
             if times:
                 newest[unit] = max(times)
-        away: list[Shard] = []
         if self._roster is not None:
             newest = {**self._last_of_others(newest), **newest}
+        known = frozenset(newest)
+        if self._roster is not None:
             # Theirs may be waiting with the broker, and readiness says so.
             away = self._roster.absent()
             newest = {
@@ -671,33 +705,20 @@ class Service:
                 for unit, when in newest.items()
                 if not any(shard.owns(unit) for shard in away)
             }
-        quiet = {
-            unit: when for unit, when in newest.items() if now - when > self._silence
-        }
-        quiet |= {unit: when for unit, when in self._dead().items() if unit in newest}
-        if not quiet:
-            return []
-        if len(quiet) == len(newest) and len(newest) > 1 and not away:
-            quiet = {Plant.SITE: max(quiet.values())}
-        return [
-            Finding(
-                unit=unit,
-                kind=FindingKind.TELEMETRY,
-                component="telemetry",
-                since=when,
-                seen=now,
-                size=float("nan"),
-                low=float("nan"),
-                high=float("nan"),
-                sentence=(
-                    f"{'The whole plant' if unit == Plant.SITE else unit} has sent"
-                    f" nothing since {when:%Y-%m-%d %H:%M} UTC; its state is unknown."
-                ),
-                advice="Check the gateway, its network and the broker.",
-                evidence={"silent_for_s": (now - when).total_seconds()},
-            )
-            for unit, when in sorted(quiet.items())
-        ]
+        still = silence.quiet(newest, self._dead(), now, self._silence)
+        topics: dict[str, set[str]] = {}
+        for source in self.config.sources:
+            topics.setdefault(source.unit, set()).add(source.topic)
+        cases = self.alarms.board.cases.values()
+        found = silence.findings(
+            still,
+            known,
+            now,
+            self._silence,
+            standing=[case.finding for case in cases if case.closed is None],
+            topics=topics,
+        )
+        return found, frozenset(newest.keys() - still.keys())
 
     def _show_others(self, frames: Telemetry) -> None:
         """Hand the newest values of what other shards read to the page."""

@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from twin.points import POINTS
+from twin.service.cli import app
 from twin.service.config import load
 from twin.service.first import guess
 
@@ -132,3 +134,57 @@ def test_a_column_is_guessed_once() -> None:
         "source_inlet_temp_degc", "degC", True,
     )  # fmt: skip
     assert second.point == none.point == ""
+
+
+def test_a_person_does_by_command_what_the_page_does(tmp_path: Path) -> None:
+    """Every action on a case, each in the audit; the flow is said in figures."""
+    from datetime import UTC, datetime, timedelta
+
+    from twin.finding import Finding, FindingKind
+    from twin.service.alarms import Alarms
+    from twin.service.state import State
+
+    now = datetime.now(UTC)
+    plant = tmp_path / "plant.toml"
+    text = (ROOT / "deploy" / "plant.toml").read_text("utf-8")
+    plant.write_text(text, "utf-8")
+    environ = {"HPTWIN_CONFIG": str(plant), "HPTWIN_STATE__DIR": str(tmp_path)}
+    state = State.open(tmp_path / "state.sqlite")
+    fault = Finding(
+        unit="hp1", kind=FindingKind.FOULING, component="condenser", since=now,
+        seen=now, size=0.2, low=0.1, high=0.3, sentence="It fouls.", advice="Clean.",
+    )  # fmt: skip
+    Alarms(state).step([fault], now - timedelta(minutes=1))
+    signed = ("--who", "Ada")
+    why = (*signed, "--reason", "parts are ordered")
+
+    def alarms(*words: str) -> tuple[int, str]:
+        done = CliRunner().invoke(app, ["alarms", *words], env=environ)
+        return done.exit_code, done.output
+
+    key = fault.key
+    assert alarms("shelve", key, *why, "--hours", "200")[0] == 1  # a week at the most
+    assert alarms("shelve", key, *why, "--hours", "8")[0] == 0
+    assert "shelved" in alarms("list")[1]
+    assert alarms("unshelve", key, *signed)[0] == 0
+    assert alarms("out-of-service", key, *why)[0] == 0
+    assert alarms("out-of-service", key, *why)[0] == 1
+    assert "out_of_service" in alarms("list")[1]
+    assert alarms("in-service", key, *signed, "--comment", "back")[0] == 0
+    assert alarms("close", key, *why, "--as", "a_ghost")[0] == 2
+    assert alarms("close", key, *why, "--as", "not_a_fault")[0] == 0
+    assert "no open case" in alarms("list")[1]
+    kept = Alarms(state)
+    assert [entry.action for entry in kept.history()] == [
+        "closed", "in_service", "out_of_service", "unshelved", "shelved", "raised",
+    ]  # fmt: skip
+    case = kept.case(key)
+    assert case is not None
+    assert case.dismissed is not None
+    assert case.dismissed.closure.value == "not_a_fault"
+    code, said = alarms("flow", "--json")
+    assert (code, json.loads(said)["alarms"]) == (0, 1)
+    code, said = alarms("flow", "--hours", "0.1")
+    assert code == 1  # one in six minutes are ten an hour
+    assert "1 alarms in 0.1 h: 10.0 an hour" in said
+    state.close()

@@ -365,6 +365,27 @@ def test_shelving_and_closing_by_the_page():
         ]
 
 
+def test_out_of_service_and_back_by_the_page():
+    """With a reason; it stays in sight until somebody brings it back."""
+    with Site() as site:
+        form = {"key": KEY, "who": "Ada"}
+        assert site.post("/alarm/out_of_service", **form).status_code == 409
+        taken = site.post("/alarm/out_of_service", **form, reason="rebuilt in May")
+        assert taken.status_code == 303
+        site.alarms.acknowledge(KEY, "Ada", NOW)
+        for days in (1, 9):
+            site.alarms.step([], NOW + timedelta(days=days))
+        page = site.client.get("/alarms").text
+        assert "Taken out of service by Ada" in page
+        assert "rebuilt in May" in page
+        assert 'action="/alarm/in_service"' in page
+        assert site.post("/alarm/out_of_service", **form, reason="x").status_code == 409
+        back = site.post("/alarm/in_service", **form, comment="it runs")
+        assert back.status_code == 303
+        assert site.alarms.history(subject=KEY)[0].detail["comment"] == "it runs"
+        assert site.post("/alarm/in_service", **form).status_code == 409
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
     [

@@ -1069,15 +1069,20 @@ def _password(file: Path | None) -> str:
     return text.rstrip("\r\n")
 
 
+CaseKey = Annotated[str, typer.Argument(help="As `alarms list` shows it.")]
+Who = Annotated[str, typer.Option(help="Your name.")]
+Reason = Annotated[str, typer.Option(help="Why; the next shift will ask.")]
 alarms_app = typer.Typer(help="The alarms of the service.", no_args_is_help=True)
 app.add_typer(alarms_app, name="alarms")
 
 
 @alarms_app.command("list")
 def alarms_list(config: ConfigFile = DEFAULT_CONFIG, json: Json = False) -> None:
-    """List the open cases, dearest first."""
+    """List the open cases, dearest first, and what is out of service."""
     with alarms_of(config) as alarms:
-        cases = alarms.cases()
+        cases = list(alarms.cases())
+        silent = [each for each in alarms.board.cases.values() if each.out_of_service]
+    cases += [case for case in silent if not case.open]
     if json:
         out_json({"alarms": [case.to_dict() for case in cases]})
         return
@@ -1089,8 +1094,8 @@ def alarms_list(config: ConfigFile = DEFAULT_CONFIG, json: Json = False) -> None
 
 @alarms_app.command("ack")
 def alarms_ack(
-    key: Annotated[str, typer.Argument(help="As `alarms list` shows it.")],
-    who: Annotated[str, typer.Option(help="Your name.")],
+    key: CaseKey,
+    who: Who,
     comment: Annotated[str, typer.Option(help="What you think of it.")] = "",
     config: ConfigFile = DEFAULT_CONFIG,
 ) -> None:
@@ -1098,15 +1103,110 @@ def alarms_ack(
     _act(config, "ack", lambda alarms, now: alarms.acknowledge(key, who, now, comment))
 
 
+@alarms_app.command("shelve")
+def alarms_shelve(
+    key: CaseKey,
+    who: Who,
+    reason: Reason,
+    hours: Annotated[float, typer.Option(help="For how long.", min=0.0)] = 24.0,
+    config: ConfigFile = DEFAULT_CONFIG,
+) -> None:
+    """Put a case out of sight for some hours; it comes back by itself."""
+    from datetime import timedelta
+
+    _act(
+        config,
+        "shelve",
+        lambda alarms, now: alarms.shelve(
+            key, who, now, now + timedelta(hours=hours), reason
+        ),
+    )
+
+
+@alarms_app.command("unshelve")
+def alarms_unshelve(
+    key: CaseKey, who: Who, config: ConfigFile = DEFAULT_CONFIG
+) -> None:
+    """Bring a shelved case back before its time."""
+    _act(config, "unshelve", lambda alarms, now: alarms.unshelve(key, who, now))
+
+
 @alarms_app.command("close")
 def alarms_close(
-    key: Annotated[str, typer.Argument(help="As `alarms list` shows it.")],
-    who: Annotated[str, typer.Option(help="Your name.")],
-    reason: Annotated[str, typer.Option(help="What was done.")],
+    key: CaseKey,
+    who: Who,
+    reason: Reason,
+    closure: Annotated[
+        str, typer.Option("--as", help="fixed, not_a_fault or accepted.")
+    ] = "fixed",
     config: ConfigFile = DEFAULT_CONFIG,
 ) -> None:
     """Close a case by your word; the twin checks whether it is so."""
-    _act(config, "close", lambda alarms, now: alarms.close(key, who, now, reason))
+    from twin.service.alarms import Closure
+
+    known = [each.value for each in Closure]
+    if closure not in known:
+        said = f'--as "{closure}" is none of {", ".join(known)}'
+        stop(USAGE, f"hptwin alarms close: {said}")
+    _act(
+        config,
+        "close",
+        lambda alarms, now: alarms.close(key, who, now, reason, Closure(closure)),
+    )
+
+
+@alarms_app.command("out-of-service")
+def alarms_out_of_service(
+    key: CaseKey, who: Who, reason: Reason, config: ConfigFile = DEFAULT_CONFIG
+) -> None:
+    """Silence a case until somebody brings it back."""
+    _act(
+        config,
+        "out-of-service",
+        lambda alarms, now: alarms.take_out_of_service(key, who, now, reason),
+    )
+
+
+@alarms_app.command("in-service")
+def alarms_in_service(
+    key: CaseKey,
+    who: Who,
+    comment: Annotated[str, typer.Option(help="What was done.")] = "",
+    config: ConfigFile = DEFAULT_CONFIG,
+) -> None:
+    """End the silence of a case."""
+    _act(
+        config,
+        "in-service",
+        lambda alarms, now: alarms.bring_into_service(key, who, now, comment),
+    )
+
+
+@alarms_app.command("flow")
+def alarms_flow(
+    hours: Annotated[float, typer.Option(help="Of the last hours.", min=0.1)] = 24.0,
+    config: ConfigFile = DEFAULT_CONFIG,
+    json: Json = False,
+) -> None:
+    """Say how often people were asked; ends with 1 when it was too often."""
+    from datetime import UTC, datetime, timedelta
+
+    from twin.service.alarms import MOST_AN_HOUR, MOST_AT_ONCE, flow
+
+    now = datetime.now(UTC)
+    with alarms_of(config) as alarms:
+        audit = alarms.history(limit=1_000_000)
+        cases = alarms.board.cases.values()
+        told = flow(audit, now - timedelta(hours=hours), now, cases)
+    flooded = told.per_hour > MOST_AN_HOUR or told.most > MOST_AT_ONCE
+    if json:
+        out_json(told.to_dict())
+    else:
+        out(f"{told.alarms} alarms in {told.hours:g} h: {told.per_hour:.1f} an hour")
+        out(f"at most {told.most} in any 10 minutes; {MOST_AT_ONCE} are the limit")
+        out(f"chattering: {', '.join(told.chattering) or 'none'}")
+        out(f"untouched for a day: {', '.join(told.standing) or 'none'}")
+    sys.exit(PROBLEMS if flooded else FINE)
 
 
 @app.command()

@@ -880,6 +880,26 @@ def _actions(app: FastAPI, page: Page) -> None:
         )
         return _done(back, who)
 
+    @app.post("/alarm/out_of_service")
+    def _out_of_service(
+        request: Request, key: Line, who: Line = "", reason: Line = "", back: Line = "/"
+    ) -> Response:
+        actor = access.actor(request, who)
+        page.alarms.take_out_of_service(key, actor, page.clock(), reason)
+        return _done(back, who)
+
+    @app.post("/alarm/in_service")
+    def _in_service(
+        request: Request,
+        key: Line,
+        who: Line = "",
+        comment: Line = "",
+        back: Line = "/",
+    ) -> Response:
+        actor = access.actor(request, who)
+        page.alarms.bring_into_service(key, actor, page.clock(), comment)
+        return _done(back, who)
+
 
 def _inside(back: str) -> str:
     """Return a way back that stays on this page; elsewhere becomes the start."""

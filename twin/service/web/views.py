@@ -212,7 +212,8 @@ def finding_rows(results: Results, cases: Iterable[Case], unit: str = "") -> lis
     by_key = {case.key: case for case in cases}
     found = {finding.key: finding for finding in results.findings}
     for key, case in by_key.items():
-        if case.open:
+        # What is out of service stays in sight, or nobody would bring it back.
+        if case.open or case.out_of_service is not None:
             found.setdefault(key, case.finding)
     rows = []
     for key, finding in found.items():

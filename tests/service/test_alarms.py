@@ -371,6 +371,24 @@ def test_what_nobody_was_told_of_leaves_nobody_a_chore():
     assert board.cases[leans.key].status is Status.NORMAL
 
 
+def test_a_lie_in_a_backlog_is_no_news_until_the_unit_talks():
+    """What stands when it does is raised then; the control is a unit that talks."""
+    named = {"evidence": {"named": "2026-01-01T00:00:00+00:00"}}
+    lie = finding(kind=FindingKind.SENSOR, component="sink_flow_m3_s", **named)
+    looks = [(START + n * HOUR, [lie]) for n in range(3)]
+    board, told = run(looks, heard=())
+    assert (board.cases, told) == ({}, [])
+    assert changes(run(looks, heard={"hp1"})[1]) == [Change.RAISED]
+
+    board, told = run([(START + 3 * HOUR, [lie])], board, heard={"hp1"})
+    assert changes(told) == [Change.RAISED]
+    later = [(START + 4 * HOUR + n * DAY, [lie]) for n in range(3)]
+    board, told = run(later, board, heard=())
+
+    assert told == []  # an open one stays as it is
+    assert board.cases[lie.key].status is Status.UNACKNOWLEDGED
+
+
 # --- history ----------------------------------------------------------------
 
 

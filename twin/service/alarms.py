@@ -424,7 +424,8 @@ def step(
         that unit's cases start again.
     heard : collection of str, optional
         The units that talk now, by which a silence and a probe's lie are over,
-        whether or not more could be judged; None is all.
+        whether or not more could be judged, and without which no lie is new:
+        what a gateway sends later was not so now. None is all.
     live : bool
         Whether it is a look at the present. Of a day that was over long ago
         nobody is told; what still stands at the next live look is announced
@@ -444,7 +445,9 @@ def step(
     for key in sorted(cases.keys() | seen.keys()):
         told: list[tuple[Change, str]] = []
         case = cases.get(key)
-        if key in seen:
+        if key in seen and _of_the_past(seen[key], case, heard):
+            case = case and replace(case, absent_since=None)
+        elif key in seen:
             case = _present(case, seen[key], now, rules, told)
         elif case is not None:
             if _looked_at(case.finding, judged, heard):
@@ -501,6 +504,18 @@ def _looked_at(
     if "named" in finding.evidence and heard is not None and finding.unit in heard:
         return True
     return judged is None or finding.unit in judged
+
+
+def _of_the_past(
+    finding: Finding, case: Case | None, heard: Collection[str] | None
+) -> bool:
+    """Tell whether a lie is news of what a silent unit said long ago.
+
+    A gateway that is back sends its backlog in order, and every lie in it once
+    looks as if it stood. Whether it does is seen when the unit talks again.
+    """
+    silent = heard is not None and finding.unit not in heard
+    return silent and "named" in finding.evidence and not (case and case.open)
 
 
 def _announce(case: Case, told: list[tuple[Change, str]]) -> None:

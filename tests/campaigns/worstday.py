@@ -240,7 +240,7 @@ def day(house: Plant, *, every: timedelta, seed: int, kills: int) -> dict[str, A
     house : Plant
         With its habits learnt.
     every : timedelta
-        Between two looks, outside the hour after the loss, where it is a minute
+        Between two looks, outside the hour after the loss, where it is two minutes
         in the long form and ten in the short.
     seed : int
         Of the moments of the kills.
@@ -250,7 +250,7 @@ def day(house: Plant, *, every: timedelta, seed: int, kills: int) -> dict[str, A
     told, begin = house.told, house.told.day
     random = np.random.default_rng(seed)
     figures: dict[str, Any] = {}
-    close = MINUTE if every < 30 * MINUTE else 10 * MINUTE
+    close = 2 * MINUTE if every < 30 * MINUTE else 10 * MINUTE
     now = begin + 20 * MINUTE
     sent_until = begin
     service = house.start(now)
@@ -455,7 +455,7 @@ def run(
         figures["control_restart_without_state"] = without_its_state(house)
     with plant(told, folder / "live") as house:
         shutil.copytree(folder / "day" / "before", house.folder / "before")
-        figures["control_told_live"] = as_they_come(house, every=every)
+        figures["control_told_live"] = as_they_come(house, every=HOUR)
     alone = without_a_common_cause(told, folder / "alone", grouping=False)
     figures["control_without_grouping"] = alone.alarms
     figures["control_most_in_10_min"] = alone.most

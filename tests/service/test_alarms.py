@@ -351,8 +351,21 @@ def test_a_silence_is_over_when_the_unit_talks_though_it_cannot_be_judged():
     _, told = run(later, board, judged=(), heard={"cooler1"})
     assert changes(told) == [Change.RETURNED]
     _, told = run(later, board, judged=("cooler1",), heard=())
-
     assert told == []  # the control: nobody has heard it
+
+
+def test_the_end_of_a_day_says_nothing_of_who_talks():
+    """Between two looks it neither ends a silence nor begins its delay anew."""
+    lost = finding(unit="hp1", **LOST)
+    board, _ = run([(START, [lost]), (START + HOUR, [lost])])
+    board, told = run([(START + n * DAY, []) for n in range(1, 5)], board)
+    assert told == []
+    board, _ = run([(START + 4 * DAY + HOUR, [])], board, heard={"hp1"})
+    board, told = run([(START + 5 * DAY, [])], board)
+
+    _, told = run([(START + 5 * DAY + HOUR, [])], board, heard={"hp1"})
+
+    assert changes(told) == [Change.RETURNED]
 
 
 def test_what_nobody_was_told_of_leaves_nobody_a_chore():

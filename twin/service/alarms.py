@@ -425,7 +425,8 @@ def step(
     heard : collection of str, optional
         The units that talk now, by which a silence and a probe's lie are over,
         whether or not more could be judged, and without which no lie is new:
-        what a gateway sends later was not so now. None is all.
+        what a gateway sends later was not so now. None is that nobody asked who
+        talks, as at the end of a day: then a silence stays as it was.
     live : bool
         Whether it is a look at the present. Of a day that was over long ago
         nobody is told; what still stands at the next live look is announced
@@ -450,9 +451,10 @@ def step(
         elif key in seen:
             case = _present(case, seen[key], now, rules, told)
         elif case is not None:
-            if _looked_at(case.finding, judged, heard):
+            gone = _gone(case.finding, judged, heard)
+            if gone:
                 case = _absent(case, now, rules, told)
-            else:
+            elif gone is not None:
                 case = replace(case, absent_since=None)
                 if case.raised is None:
                     case = replace(case, first_seen=now)
@@ -494,16 +496,20 @@ def step(
     return Board(cases, now), tuple(transitions)
 
 
-def _looked_at(
+def _gone(
     finding: Finding, judged: Collection[str] | None, heard: Collection[str] | None
-) -> bool:
-    """Tell whether a finding that is absent is gone, rather than unknown."""
+) -> bool | None:
+    """Tell whether a finding that is absent is gone, rather than unknown.
+
+    None is that nobody looked for it.
+    """
+    settled = judged is None or finding.unit in judged
     if finding.kind is FindingKind.TELEMETRY:
         members = finding.evidence.get("units", ()) or (finding.unit,)
-        return heard is None or any(unit in heard for unit in members)
-    if "named" in finding.evidence and heard is not None and finding.unit in heard:
-        return True
-    return judged is None or finding.unit in judged
+        return None if heard is None else any(unit in heard for unit in members)
+    if "named" in finding.evidence and not settled:
+        return None if heard is None else finding.unit in heard
+    return settled
 
 
 def _of_the_past(

@@ -1060,7 +1060,7 @@ class Alarms:
         year is over.
         """
         with self._lock, self._state.alone() as kept:
-            before, known = self._current(kept)
+            before, _ = self._current(kept)
             if before.time is None or before.time <= now:
                 return
             cases = {key: _not_after(case, now) for key, case in before.cases.items()}

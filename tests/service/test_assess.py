@@ -154,6 +154,32 @@ def test_a_standing_machine_is_not_assessable_and_has_no_cop(tmp_path: Path) -> 
     assert registry.active("hp1", Role.REFERENCE) is None
 
 
+def test_a_look_in_the_middle_of_a_window_is_as_old_as_its_readings(
+    tmp_path: Path,
+) -> None:
+    """Its windows are named by their ends, of which the last is yet to come.
+
+    The page lays live values over these, the newer of both: held for readings of
+    that end, they would stand for minutes where a value moves every second.
+    """
+    index = pd.date_range(
+        START, START + timedelta(minutes=34, seconds=30), freq="10s", name="time"
+    )
+    frame = pd.DataFrame(
+        {"compressor_power_w": 0.0, "source_inlet_temp_degc": 30.0}, index=index
+    )
+    frame.loc[frame.index > START + timedelta(minutes=33), "compressor_power_w"] = (
+        np.nan
+    )
+    now = START + timedelta(minutes=34, seconds=37)
+    assessor = Assessor(plant(), Registry(tmp_path))
+    seen = assessor.glance(now, {"hp1": frame}).latest["hp1"]
+
+    assert seen["source_inlet_temp_degc"][1] == frame.index[-1]
+    assert seen["compressor_power_w"][1] == START + timedelta(minutes=33)
+    assert max(time for _, time in seen.values()) <= frame.index[-1]
+
+
 def test_an_empty_archive_is_a_clear_error(tmp_path: Path) -> None:
     """It names the plant, its units and what to check."""
     with pytest.raises(NothingToReplayError, match="no telemetry of its units"):

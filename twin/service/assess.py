@@ -892,21 +892,21 @@ class Assessor:
         }
 
     def _take_latest(self, tables: Tables, frames: Frames) -> None:
+        """Keep the newest value of every column, and when it was last read.
+
+        A window is named by its end, and the one at hand has not ended: its values
+        are as old as the newest reading in it, not of a time to come, or the page
+        would hold them for newer than every reading until then.
+        """
         for unit, frame in {**frames, **tables}.items():
             into = self._latest.setdefault(unit, {})
             if frame.empty:
                 continue
-            numbers = frame.select_dtypes("float64")
-            values = numbers.to_numpy()
-            known = ~np.isnan(values)
-            last = len(values) - 1 - known[::-1].argmax(axis=0)
-            for column, name in enumerate(numbers.columns):
-                row = last[column]
-                if known[row, column]:
-                    into[name] = (
-                        float(values[row, column]),
-                        numbers.index[row].to_pydatetime(),
-                    )
+            readings = _newest(frames[unit]) if unit in frames else {}
+            last = max((time for _, time in readings.values()), default=None)
+            for name, (value, end) in _newest(frame).items():
+                _, read = readings.get(name, (value, last))
+                into[name] = (value, end if read is None else min(end, read))
 
     # --- findings ------------------------------------------------------------
 
@@ -1392,6 +1392,23 @@ def totals(tables: Tables) -> dict[str, object]:
             )
         },
         "missed": plain(ledger.missed(tables["ledger"])),
+    }
+
+
+def _newest(frame: pd.DataFrame) -> dict[str, tuple[float, datetime]]:
+    """Return the last known value of every column of numbers, and its row's time."""
+    numbers = frame.select_dtypes("float64")
+    values = numbers.to_numpy()
+    if not len(values):
+        return {}
+    known = ~np.isnan(values)
+    last = len(values) - 1 - known[::-1].argmax(axis=0)
+    return {
+        str(name): (float(values[row, column]), numbers.index[row].to_pydatetime())
+        for column, (name, row) in enumerate(
+            zip(numbers.columns, last.tolist(), strict=True)
+        )
+        if known[row, column]
     }
 
 

@@ -2,12 +2,12 @@
 
 ``python -m tests.campaigns.<name> [--seed S] [--json]`` from the root of the
 repository, with ``kills``, ``failpoints``, ``outage``, ``diskfull``,
-``powercut``, ``damage`` or ``broker``. Each breaks the real thing under real traffic,
-compares what is stored with what the broker acknowledged to the publisher,
-and then runs its control: the same faults against an ingester that is wrong
-on purpose, which must lose. It ends with 1 when a promise is broken, when the
-control lost nothing, and when no fault was injected. A shorter form of each
-is in the suite.
+``powercut``, ``damage``, ``broker`` or ``shutdown``. Each breaks the real
+thing under real traffic, compares what is stored with what the broker
+acknowledged to the publisher, and then runs its control: the same faults
+against an ingester that is wrong on purpose, which must lose. It ends with 1
+when a promise is broken, when the control lost nothing, and when no fault was
+injected. A shorter form of each is in the suite.
 """
 
 import sys

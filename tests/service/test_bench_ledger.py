@@ -22,8 +22,7 @@ from twin.simulate import Fault, FaultKind
 HOW = bench.How(days=3, minutes=60)
 
 
-@pytest.fixture(scope="module")
-def short() -> tuple[bench.Season, pd.DataFrame]:
+def few_days(how: bench.How, unit: str) -> tuple[bench.Season, pd.DataFrame]:
     """Three winter days of a district, with a trip of one machine and a gap."""
     patch = pytest.MonkeyPatch()
     plain = bench.scenarios
@@ -32,7 +31,7 @@ def short() -> tuple[bench.Season, pd.DataFrame]:
         new, year = plain(seed, how)
         begin = new.stop + 60 * bench.DAY
         trip = Fault(
-            unit="hp1",
+            unit=unit,
             kind=FaultKind.TRIP,
             start=begin + timedelta(hours=20),
             end=begin + timedelta(hours=44),
@@ -42,10 +41,16 @@ def short() -> tuple[bench.Season, pd.DataFrame]:
 
     patch.setattr(bench, "scenarios", few)
     try:
-        one = bench.season(1, HOW)
+        one = bench.season(1, how)
     finally:
         patch.undo()
     return one, bench.kept(one)[0]
+
+
+@pytest.fixture(scope="module")
+def short() -> tuple[bench.Season, pd.DataFrame]:
+    """Those days of the machines on the racks' loop alone."""
+    return few_days(HOW, "hp1")
 
 
 def kept(row: dict[str, Any]) -> dict[str, bool]:
@@ -133,7 +138,7 @@ def test_a_seed_with_hardly_anything_missed_is_judged_by_its_racks() -> None:
         "true_kwh": 2e3, "told_kwh": 3e3, "agreed_kwh": 2e3, "agreed_by_unit_kwh": 2e3,
         "false_kwh": 0.0, "unwanted_kwh": 0.0, "gap_kwh": 0.0, "gap_h": 6.0,
         "closing": 0.0, "confusion": {"control": {"control": 2e3}}, "unit_years": 2.0,
-        "ledger_s": 1.0, "case": "seed 1",
+        "ledger_s": 1.0, "in_band": True, "case": "seed 1",
     }  # fmt: skip
     figures = bench.figures_of([row | {"it_kwh": 2e7}])
     assert figures["off"] == []
@@ -148,3 +153,21 @@ def test_the_bootstrap_holds_the_ratio_of_sums() -> None:
     middle, low, high = bench.bootstrapped([1.0, 0.0, 2.0], [10.0, 10.0, 10.0])
     assert low < middle < high
     assert middle == pytest.approx(0.1)
+
+
+def test_cold_is_laid_beside_the_truth_as_well() -> None:
+    """A trip of the machine that cools: most of its cold, under its cause."""
+    one, found = few_days(replace(HOW, cold=True), bench.COOLING.id)
+    row = bench.compared(one.made, found)
+    assert row["true_cold_kwh"] > 300.0
+    assert row["agreed_cold_kwh"] > 0.9 * row["true_cold_kwh"]
+    assert row["unwanted_cold_kwh"] == 0.0
+    assert row["closing"] < 1e-9
+
+    # The control: the same cold under another cause, and half of it.
+    swap = {"missed_unavailable_j": "missed_control_j"}
+    swap |= {new: old for old, new in swap.items()}
+    wrong = bench.compared(one.made, found.rename(columns=swap))
+    assert wrong["agreed_cold_kwh"] < 0.1 * row["true_cold_kwh"]
+    promises = kept(wrong)
+    assert not promises["95% of the cold under the right cause"]

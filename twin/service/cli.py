@@ -1479,6 +1479,9 @@ def bench_ledger(
     minutes: Annotated[
         int, typer.Option(min=5, max=60, help="Length of an interval.")
     ] = 30,
+    cold: Annotated[
+        bool, typer.Option("--cold", help="With a third heat pump that cools offices.")
+    ] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
     resume: Annotated[
         Path | None, typer.Option(help="A file of what was run, to go on with.")
@@ -1492,7 +1495,7 @@ def bench_ledger(
         stop(USAGE, f"--minutes {minutes} does not divide a day; such as 10 or 30")
     figures, promises = bench.measured(
         range(seed, seed + seeds),
-        bench.How(days, minutes),
+        bench.How(days, minutes, cold),
         workers=workers,
         resume=resume,
     )

@@ -4,7 +4,7 @@ Its physics is not the twin's, on purpose: what the twin finds here it has not
 put there itself.
 
     scenario    what happens: machines, faults, dates, a seed
-    boundary    weather, racks, consumer, prices
+    boundary    weather, racks, consumers of heat and cold, prices
     loops       who runs, with which liquid
     machine     the heat pump, solved for all times at once
     plant       the season: slowness, truth, what was missed
@@ -17,6 +17,7 @@ from twin.simulate.export import messages, write
 from twin.simulate.plant import Simulation, shortened, simulate
 from twin.simulate.scenario import (
     NAMES,
+    Cold,
     Fault,
     FaultKind,
     Scenario,
@@ -27,6 +28,7 @@ from twin.simulate.scenario import (
 
 __all__ = [
     "NAMES",
+    "Cold",
     "Fault",
     "FaultKind",
     "Scenario",

@@ -37,6 +37,9 @@ class Boundary:
     supply_degc: Array
     return_degc: Array
     electricity_eur_j: Array
+    cold_demand_w: Array  # zero where nobody wants cold, as are his temperatures
+    cold_supply_degc: Array
+    cold_return_degc: Array
 
 
 def _wander(
@@ -122,4 +125,37 @@ def boundary(scenario: Scenario) -> Boundary:
     hour = np.ceil(hours - 1e-9).astype(np.int64)
     _, first = np.unique(hour, return_index=True)
     price = price[first][hour - hour[0]]
-    return Boundary(times, outdoor, it_heat, demand, supply, back, price / _J_PER_MWH)
+    working = np.clip(np.minimum(of_day - 6.0, 20.0 - of_day) / 1.5, 0.0, 1.0)
+    cold_w, cold_supply, cold_back = _chilled(
+        scenario, hours, outdoor, working * ~weekend
+    )
+    return Boundary(
+        times, outdoor, it_heat, demand, supply, back, price / _J_PER_MWH,
+        cold_w, cold_supply, cold_back,
+    )  # fmt: skip
+
+
+def _chilled(
+    scenario: Scenario, hours: Array, outdoor: Array, working: Array
+) -> tuple[Array, Array, Array]:
+    """Return the cold wanted [W], and its water's supply and return [degC]."""
+    wants = scenario.cold
+    if wants is None:
+        none = np.zeros(len(hours))
+        return none, none, none
+    # people and screens in office hours, sun and air by the weather
+    warm = np.clip((outdoor - 8.0) / 22.0, 0.0, 1.0)
+    share = 0.10 + 0.12 * warm + (0.30 + 0.48 * warm) * working
+    noise = _wander(stream(scenario, "cold demand"), hours, 0.05, 2.5)
+    share = share + noise * (0.3 + 0.7 * working)
+    # his own chiller and his valves hold both temperatures, near enough
+    wander = 0.03 * wants.spread_k
+    supply = wants.supply_degc + _wander(
+        stream(scenario, "chilled supply"), hours, wander, 1.5
+    )
+    back = (
+        wants.supply_degc
+        + wants.spread_k
+        + _wander(stream(scenario, "chilled return"), hours, wander, 4.0)
+    )
+    return wants.demand_heat_w * np.clip(share, 0.0, 1.0), supply, back

@@ -10,10 +10,12 @@ import json
 from datetime import UTC
 from typing import TYPE_CHECKING
 
-from twin.simulate.loops import SINK_LIMIT_DEGC, SOURCE_LOW_DEGC
+from twin.plant import Use
+from twin.simulate.loops import SINK_LIMIT_DEGC, least_heat, source_low
 from twin.simulate.machine import rated_power
 from twin.simulate.scenario import (
     CDU,
+    COLD,
     CONSUMER,
     COOLER,
     ELECTRICITY_KG_J,
@@ -159,9 +161,10 @@ def plant_toml(
             f"refrigerant = {_quoted(unit.refrigerant)}",
             'compressor = "screw"',
             f'consumers = ["{CONSUMER}"]',
+            *([f'cools = ["{COLD}"]'] if unit.cools else []),
             f'standby_power = "{unit.standby_power_w:g} W"',
             f'sink_outlet_max = "{SINK_LIMIT_DEGC:g} degC"',
-            f'source_inlet_min = "{SOURCE_LOW_DEGC:g} degC"',
+            f'source_inlet_min = "{source_low(scenario, unit):g} degC"',
             "",
             "[heat_pump.nameplate]",
             f'sink_heat = "{rating.sink_heat_w / 1e3:g} kW"',
@@ -172,9 +175,9 @@ def plant_toml(
             f'sink_outlet = "{rating.sink_outlet_temp_degc:g} degC"',
             f'speed = "{RATED_HZ:g} Hz"',
             f'speed_max = "{RATED_HZ * build.speed_high:g} Hz"',
-            f'sink_heat_min = "{scenario.least_load * rating.sink_heat_w / 1e3:g} kW"',
+            f'sink_heat_min = "{least_heat(scenario, unit, build) / 1e3:g} kW"',
             "",
-            *_liquid("heat_pump.source", scenario.coolant_said),
+            *([] if unit.cools else _liquid("heat_pump.source", scenario.coolant_said)),
             *_mapping("heat_pump", unit.id, frames[unit.id]),
         ]
     lines += [
@@ -196,6 +199,17 @@ def plant_toml(
         "",
         *_mapping("consumer", CONSUMER, frames[CONSUMER]),
     ]
+    if scenario.cold is not None:
+        lines += [
+            "[[consumer]]",
+            f"id = {_quoted(COLD)}",
+            f"use = {_quoted(Use.COLD.value)}",
+            f'supply_temp = "{scenario.cold.supply_degc:g} degC"',
+            f'cold_price = "{scenario.cold.price_eur_j * 3.6e9:g} EUR/MWh"',
+            f'cold_emission = "{scenario.cold.emission_kg_j * 3.6e6:g} kg/kWh"',
+            "",
+            *_mapping("consumer", COLD, frames[COLD]),
+        ]
     for entry in scenario.maintenance:
         lines += [
             "[[maintenance]]",

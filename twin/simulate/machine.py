@@ -459,8 +459,11 @@ def size(refrigerant: str, rating: Rating, **changes: float) -> Build:
     return build
 
 
-def rated_power(build: Build) -> float:
-    """Return the electrical power at the rated point [W]."""
+def at_load(build: Build, load: float) -> dict[str, float]:
+    """Return what the new machine does at its rated temperatures and a part load.
+
+    Heat and both flows are that share of the rated ones [1], as a data sheet has it.
+    """
     rating = build.rating
     duty = Duty(
         *(
@@ -468,13 +471,19 @@ def rated_power(build: Build) -> float:
             for value in (
                 rating.source_inlet_temp_degc,
                 rating.sink_inlet_temp_degc,
-                build.source_capacity_w_k,
-                build.sink_capacity_w_k,
-                rating.sink_heat_w,
+                load * build.source_capacity_w_k,
+                load * build.sink_capacity_w_k,
+                load * rating.sink_heat_w,
             )
         )
     )
-    return float(run(build, duty, Wear.none(1))["compressor_power_w"][0])
+    made = run(build, duty, Wear.none(1))
+    return {name: float(value[0]) for name, value in made.items()}
+
+
+def rated_power(build: Build) -> float:
+    """Return the electrical power at the rated point [W]."""
+    return at_load(build, 1.0)["compressor_power_w"]
 
 
 def run(build: Build, duty: Duty, wear: Wear) -> Outcome:

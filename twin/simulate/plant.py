@@ -19,17 +19,27 @@ from twin.simulate import machine, media
 from twin.simulate.boundary import Boundary, boundary
 from twin.simulate.gateway import plant_toml
 from twin.simulate.instruments import measure
-from twin.simulate.loops import SPREAD_K, WATER, Loops, loops, strained, wear
+from twin.simulate.loops import (
+    SPREAD_K,
+    WATER,
+    Loops,
+    loops,
+    source_liquid,
+    strained,
+    wear,
+)
 from twin.simulate.machine import ROOM_DEGC, Build, Outcome
 from twin.simulate.scenario import (
     CAUSES,
     CDU,
+    COLD,
     CONSUMER,
     COOLER,
     MORE,
     OPERATION,
     RATED_HZ,
     SITE,
+    Cold,
     Fault,
     FaultKind,
     Scenario,
@@ -93,14 +103,17 @@ class Simulation:
         and efficiency over their healthy values, heat stored, and for each
         cause the heat missed in the interval, on the source side
         (``missed_<cause>_j``) and as it would have been delivered
-        (``missed_delivered_<cause>_j``). [J]
+        (``missed_delivered_<cause>_j``). [J] The source side is the racks' heat, of
+        which a machine that cools takes none; it misses cold
+        (``missed_cold_<cause>_j``). Where somebody wants cold, the site tells what
+        he was handed and wanted (``cold_heat_w``, ``cold_demand_w``). [W]
     planted
         What a twin should find: unit, kind, component, since, until, size. A
         fouling is the share of conductance lost on its last day, as the films
         then were. A loss
         of COP is that of the last week at equal heat, named after the wear that
         costs most. A missed recovery is the share of what the unit would have
-        delivered. A sensor's is the fault's own size.
+        delivered, heat and cold together. A sensor's is the fault's own size.
     builds
         How each machine is made.
     plant_toml
@@ -121,8 +134,9 @@ def simulate(scenario: Scenario) -> Simulation:
     Raises
     ------
     ValueError
-        If the scenario names a unit, refrigerant or instrument there is not, or
-        its length is no whole number of steps.
+        If the scenario names a unit, refrigerant or instrument there is not, its
+        length is no whole number of steps, or its machines and the cold that is
+        wanted do not go together.
     """
     _check(scenario)
     conditions = boundary(scenario)
@@ -153,12 +167,14 @@ def simulate(scenario: Scenario) -> Simulation:
 
 
 def _check(scenario: Scenario) -> None:
-    units = {unit.id for unit in scenario.machines} | {CDU, COOLER, CONSUMER, SITE}
-    if len(units) != len(scenario.machines) + 4:
+    taken = [CDU, COOLER, CONSUMER, SITE] + [COLD] * (scenario.cold is not None)
+    units = {unit.id for unit in scenario.machines} | set(taken)
+    if len(units) != len(scenario.machines) + len(taken):
         raise ValueError(
             f"simulate: machines {[u.id for u in scenario.machines]}: ids must differ, "
-            f"and {CDU}, {COOLER}, {CONSUMER}, {SITE} are taken"
+            f"and {', '.join(taken)} are taken"
         )
+    _check_cold(scenario)
     for fault in scenario.faults:
         if fault.unit not in units:
             raise ValueError(
@@ -189,6 +205,38 @@ def _check(scenario: Scenario) -> None:
             f"simulate: length {scenario.length} is no whole number of steps of "
             f"{scenario.step}"
         )
+
+
+def _check_cold(scenario: Scenario) -> None:
+    cooling = [unit for unit in scenario.machines if unit.cools]
+    if len(cooling) == len(scenario.machines):
+        raise ValueError(
+            f"simulate: of the machines {[u.id for u in cooling]} none takes heat from "
+            "the facility loop; give the scenario one that does"
+        )
+    wants = scenario.cold
+    if (wants is None) != (not cooling):
+        raise ValueError(
+            f"simulate: machines that cool are {[u.id for u in cooling]}, and cold is "
+            f"{wants}; name who wants cold and at least one machine that cools, or "
+            "neither"
+        )
+    if wants is None:
+        return
+    if wants.supply_degc < 6.0 or wants.spread_k <= 0.0:
+        raise ValueError(
+            f"simulate: cold at {wants.supply_degc:g} degC, {wants.spread_k:g} K "
+            "warmer when it comes back: it is plain water, which an evaporator some "
+            "kelvin colder would freeze; ask for 6 degC or more and a spread above 0 K"
+        )
+    back = wants.supply_degc + wants.spread_k
+    for unit in cooling:
+        rated = unit.rating.source_inlet_temp_degc
+        if abs(rated - back) > 5.0:
+            raise ValueError(
+                f"simulate: {unit.id} cools water that comes at {back:g} degC, but its "
+                f"rating has {rated:g} degC into the evaporator; rate it within 5 K"
+            )
 
 
 def _build(unit: Unit) -> Build:
@@ -234,7 +282,8 @@ def _rows(build: Build, duty: machine.Duty, worn: machine.Wear, on: Flags) -> Ou
         raise ValueError(
             f"simulate: {lost} of {int(on.sum())} intervals ask a "
             f"{build.refrigerant} machine for a state it cannot have; "
-            "choose a rating nearer to the plant's 40 degC source and 70 degC sink"
+            "choose a rating nearer to the plant's 70 degC sink and 40 degC source, or "
+            "to the chilled water of a machine that cools"
         )
     return whole
 
@@ -316,7 +365,7 @@ def _heat_pump(
         "sink_inlet_temp_degc": sink_in,
         "sink_outlet_temp_degc": sink_out,
         "source_flow_m3_s": orders.source_kg_s
-        / media.density(scenario.coolant, source_in),
+        / media.density(source_liquid(scenario, unit), source_in),
         "sink_flow_m3_s": orders.sink_kg_s / media.density(WATER, sink_in),
         "compressor_power_w": power,
         "compressor_speed_hz": np.where(on, RATED_HZ * made["speed"], 0.0),
@@ -405,44 +454,71 @@ def _blame(
     clean: dict[str, Outcome],
     truth: dict[str, pd.DataFrame],
 ) -> None:
-    """Add to each machine's truth the heat that its own faults have missed.
+    """Add to each machine's truth the heat, and cold, that its faults have missed.
 
     The loss is the plant's: what the others made up for is not missed. It is
     shared by how far each machine fell short, and a machine's share goes to the
-    first cause that is at work there.
+    first cause that is at work there. One that cools has no part in the racks'
+    heat that is missed: it takes none, and while it stands the others take more.
     """
     step_s = scenario.step.total_seconds()
     units = [unit.id for unit in scenario.machines]
-    rows = len(conditions.times)
-    short = {
-        u: np.maximum(clean[u]["sink_heat_w"] - made[u]["sink_heat_w"], 0.0)
-        for u in units
-    }
-    total = np.sum(list(short.values()), axis=0)
-    sides = {"missed_delivered": "sink_heat_w", "missed": "source_heat_w"}
-    lost = {
-        prefix: np.maximum(
-            np.sum([clean[u][heat] - made[u][heat] for u in units], axis=0), 0.0
-        )
-        for prefix, heat in sides.items()
-    }
+    cooling = [unit.id for unit in scenario.machines if unit.cools]
+    racks = [u for u in units if u not in cooling]
+
+    def gap(group: list[str], heat: str) -> Array:
+        """Return how much more the healthy machines make of it together."""
+        more: Array = np.sum([clean[u][heat] - made[u][heat] for u in group], axis=0)
+        return more
+
+    delivered = np.maximum(gap(units, "sink_heat_w"), 0.0)
     # a watt of numerical noise in a plant of megawatts is no finding
-    real = lost["missed_delivered"] > 1.0
+    real = delivered > 1.0
+    short = {u: clean[u]["sink_heat_w"] - made[u]["sink_heat_w"] for u in units}
+    of_delivered = _shares(short, real)
+    of_racks = _shares({u: short[u] for u in racks}, real)
+    lost = {
+        "missed_delivered": (delivered, of_delivered),
+        "missed": (np.maximum(gap(racks, "source_heat_w"), 0.0), of_racks),
+    }
+    could = np.zeros(len(conditions.times))
+    if cooling:
+        cold = {u: clean[u]["source_heat_w"] for u in cooling}
+        could = np.sum(list(cold.values()), axis=0)
+        pass
+        taken = np.sum([made[u]["source_heat_w"] for u in cooling], axis=0)
+        missed = np.maximum(could - taken, 0.0)
+        less = {u: cold[u] - made[u]["source_heat_w"] for u in cooling}
+        lost["missed_cold"] = missed, _shares(less, missed > 1.0)
     for u in units:
-        share = np.where(real, short[u] / np.maximum(total, 1e-9), 0.0)
-        causes = {cause: np.zeros(rows, dtype=bool) for cause in CAUSES}
-        taken = np.zeros(rows, dtype=bool)
+        causes = {
+            cause: np.zeros(len(conditions.times), dtype=bool) for cause in CAUSES
+        }
+        named = np.zeros(len(conditions.times), dtype=bool)
         for kind, cause in OPERATION.items():
-            at_work = (scenario.size(conditions.times, kind, u) != 0.0) & ~taken
+            at_work = (scenario.size(conditions.times, kind, u) != 0.0) & ~named
             causes[cause] |= at_work
-            taken |= at_work
-        causes["degradation"] = ~taken
-        for prefix in sides:
+            named |= at_work
+        causes["degradation"] = ~named
+        for prefix, (whole, shares) in lost.items():
+            if prefix == "missed_cold" and u not in cooling:
+                continue
+            share = shares.get(u, 0.0)
             for cause, at_work in causes.items():
-                truth[u][f"{prefix}_{cause}_j"] = (
-                    lost[prefix] * share * at_work * step_s
-                )
+                truth[u][f"{prefix}_{cause}_j"] = whole * share * at_work * step_s
         truth[u]["potential_heat_w"] = clean[u]["sink_heat_w"]
+        if u in cooling:
+            truth[u]["potential_cold_w"] = could * _shares(cold, could > 0.0)[u]
+
+
+def _shares(short: dict[str, Array], real: Flags) -> dict[str, Array]:
+    """Return each machine's part in what they fell short of together [1]."""
+    short = {u: np.maximum(value, 0.0) for u, value in short.items()}
+    total = np.sum(list(short.values()), axis=0)
+    return {
+        u: np.where(real, value / np.maximum(total, 1e-9), 0.0)
+        for u, value in short.items()
+    }
 
 
 def _planted(
@@ -476,8 +552,12 @@ def _planted(
             continue
         size = float(sizes[np.abs(sizes).argmax()])
         if kind is FindingKind.MISSED_RECOVERY:
-            lost = truth[fault.unit][f"missed_delivered_{component}_j"].to_numpy()
-            could = truth[fault.unit]["potential_heat_w"].to_numpy() * step_s
+            of = truth[fault.unit]
+            lost = of[f"missed_delivered_{component}_j"].to_numpy()
+            could = of["potential_heat_w"].to_numpy() * step_s
+            if "potential_cold_w" in of:
+                lost = lost + of[f"missed_cold_{component}_j"].to_numpy()
+                could = could + of["potential_cold_w"].to_numpy() * step_s
             if not lost[there].any():
                 continue
             size = float(lost[there].sum() / could[there].sum())
@@ -523,11 +603,12 @@ def _rest_of_plant(
     frames: dict[str, pd.DataFrame],
     truth: dict[str, pd.DataFrame],
 ) -> dict[str, pd.DataFrame]:
-    """Return the true points of exchanger, cooler, consumer and site."""
+    """Return the true points of exchanger, cooler, consumers and site."""
     times = conditions.times
     units = [unit.id for unit in scenario.machines]
     it_heat = conditions.it_heat_w
-    taken = np.sum([truth[u]["source_heat_w"].to_numpy() for u in units], axis=0)
+    racks = [unit.id for unit in scenario.machines if not unit.cools]
+    taken = np.sum([truth[u]["source_heat_w"].to_numpy() for u in racks], axis=0)
     given = np.sum([truth[u]["sink_heat_w"].to_numpy() for u in units], axis=0)
     left = it_heat - taken
     rejected = np.maximum(left, 0.0)
@@ -611,7 +692,42 @@ def _rest_of_plant(
         },
         index=times,
     )
-    return {CDU: cdu, COOLER: cooler, CONSUMER: consumer, SITE: site}
+    made = {CDU: cdu, COOLER: cooler, CONSUMER: consumer}
+    if scenario.cold is not None:
+        made[COLD] = _cold(scenario, scenario.cold, conditions, truth)
+    return made | {SITE: site}
+
+
+def _cold(
+    scenario: Scenario,
+    wants: Cold,
+    conditions: Boundary,
+    truth: dict[str, pd.DataFrame],
+) -> pd.DataFrame:
+    """Return the true points of who wants cold, and add his truth to the site's.
+
+    He is handed no more than he wants; what the machines took beyond that has
+    cooled the water of his loop.
+    """
+    wanted = conditions.cold_demand_w
+    taken = np.sum(
+        [truth[u.id]["source_heat_w"].to_numpy() for u in scenario.machines if u.cools],
+        axis=0,
+    )
+    handed = np.minimum(taken, wanted)
+    truth[SITE]["cold_heat_w"] = handed
+    truth[SITE]["cold_demand_w"] = wanted
+    truth[SITE]["cold_stored_heat_w"] = np.minimum(wanted - taken, 0.0)
+    return pd.DataFrame(
+        {
+            "demand_heat_w": wanted,
+            "delivered_heat_w": handed,
+            "supply_setpoint_degc": np.full(len(wanted), wants.supply_degc),
+            "supply_temp_degc": conditions.cold_supply_degc,
+            "return_temp_degc": conditions.cold_return_degc,
+        },
+        index=conditions.times,
+    )
 
 
 def _exchanger(

@@ -27,6 +27,7 @@ HEAT_PRICE_EUR_J = 72.0 / 3.6e9
 ELECTRICITY_KG_J = 0.32 / 3.6e6
 HEAT_KG_J = 0.21 / 3.6e6
 CDU, COOLER, CONSUMER, SITE = "cdu1", "cooler1", "network", "site"
+COLD = "offices"
 
 
 class FaultKind(StrEnum):
@@ -182,6 +183,9 @@ _RATING = Rating(
 class Unit:
     """A heat pump of the simulated plant.
 
+    ``cools`` is whether its source is the chilled water of the scenario's
+    :class:`Cold`, for which it needs a ``rating`` of its own; otherwise it takes
+    the racks' heat from the facility loop.
     ``instruments`` is ``"water"`` (liquid side and power), ``"pressures"``
     (and both refrigerant pressures) or ``"full"`` (and three refrigerant
     temperatures); ``more`` names what it measures beyond that, of
@@ -190,6 +194,7 @@ class Unit:
     """
 
     id: str
+    cools: bool = False
     refrigerant: str = "R1234ze(E)"
     rating: Rating = _RATING
     instruments: str = "full"
@@ -203,6 +208,31 @@ MORE = ("source_pressure_drop_pa", "sink_pressure_drop_pa", "expansion_valve_rat
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cold:
+    """Somebody who wants cold: an office building and its chilled water.
+
+    What the machines that cool do not take, his own chiller does.
+
+    Attributes
+    ----------
+    demand_heat_w
+        The most heat that he wants taken away. [W]
+    supply_degc
+        How cold he wants his water. [degC]
+    spread_k
+        By how much warmer it comes back. [K]
+    price_eur_j, emission_kg_j
+        What cold from his own chiller costs and emits. [EUR/J] [kg/J]
+    """
+
+    demand_heat_w: float = 400e3
+    supply_degc: float = 12.0
+    spread_k: float = 6.0
+    price_eur_j: float = 45.0 / 3.6e9
+    emission_kg_j: float = 0.09 / 3.6e6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
     """A plant, what happens to it, and how it is measured.
 
@@ -211,7 +241,8 @@ class Scenario:
     name, start, length, step, seed
         ``step`` is both the simulated and the measured interval.
     machines
-        They share the work; the first leads.
+        Those that cool lead, for both their sides are wanted; the others share
+        what is left, the first of them before the rest.
     faults, maintenance
         What goes wrong, and what the log says about it.
     sensors
@@ -221,6 +252,8 @@ class Scenario:
         What the consumer is: building, district or process.
     it_heat_w, demand_heat_w
         The largest heat of the liquid-cooled racks and the largest demand. [W]
+    cold
+        Who wants cold of the machines that cool; None is nobody.
     coolant, coolant_said
         The facility loop's liquid, and what the plant.toml says it is.
     network_off_degc
@@ -249,6 +282,7 @@ class Scenario:
     use: Use = Use.DISTRICT
     it_heat_w: float = 1.35e6
     demand_heat_w: float = 1.2e6
+    cold: Cold | None = None
     coolant: Coolant = field(default_factory=lambda: Coolant("MPG", 0.27))
     coolant_said: Coolant = field(default_factory=lambda: Coolant("MPG", 0.25))
     network_off_degc: float = 19.0

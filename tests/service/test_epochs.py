@@ -16,7 +16,7 @@ from calibration.registry import Registry, Role
 from calibration.steady import windows
 from twin.plant import Action, Machine, Maintenance, Nameplate, Plant, Schedule
 from twin.points import POINTS, Origin
-from twin.service.assess import DAY, LEAD, Assessor, recalibrate
+from twin.service.assess import DAY, LEAD, Assessor, candidate
 from twin.simulate import Fault, FaultKind, Scenario, Simulation, Unit, simulate
 
 LENGTH = timedelta(days=6)
@@ -215,7 +215,6 @@ CLEANED = Maintenance(
     ],
 )
 def test_a_recorded_event_widens_the_step(
-    tmp_path: Path,
     log: tuple[Maintenance, ...],
     limits: tuple[float, float],
     passed: bool,
@@ -229,15 +228,13 @@ def test_a_recorded_event_widens_the_step(
         schedule=replace(site.schedule, step=step, step_after_event=after),
     )
     seen = windows(made.frames["hp1"], site.machines[0], minutes=20.0)
-    verdict = recalibrate(
-        Registry(tmp_path),
+    verdict, _ = candidate(
         site,
         site.machines[0],
         seen[seen.index > pd.Timestamp(CHANGED)],
         ("reference-00001", learnt()),
         None,
         START + 13 * DAY,
-        dry_run=True,
     )
     (gate,) = (gate for gate in verdict.gates if gate.name == "step")
 

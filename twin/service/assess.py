@@ -144,23 +144,18 @@ class Score:
         }
 
 
-def recalibrate(
-    registry: Registry,
+def candidate(
     plant: Plant,
     machine: Machine,
     windows: pd.DataFrame,
     reference: tuple[str, Model],
     present: Model | None,
     stop: datetime,
-    *,
-    dry_run: bool = False,
-) -> gates.Verdict:
-    """Judge a candidate of the last weeks and keep the verdict.
+) -> tuple[gates.Verdict, dict[str, Any]]:
+    """Judge a candidate of the last weeks; nothing is written.
 
     Parameters
     ----------
-    registry : Registry
-        Where the record goes; an accepted one goes into service with it.
     plant : Plant
         Its schedule says how many weeks, its log what was done.
     machine : Machine
@@ -173,13 +168,12 @@ def recalibrate(
         The current model in service.
     stop : datetime
         The end of the last day, by the clock of the data. UTC.
-    dry_run : bool
-        Judge only; nothing is written.
 
     Returns
     -------
-    Verdict
-        Every gate, and whether the candidate was accepted.
+    Verdict, dict
+        Every gate, and whether the candidate was accepted; and what
+        :meth:`calibration.registry.Registry.save` is to keep of it.
     """
     begin = pd.Timestamp(stop - plant.schedule.window)
     windows = windows[windows.index > begin]
@@ -193,24 +187,20 @@ def recalibrate(
         log=plant.maintenance,
         steps=(plant.schedule.step, plant.schedule.step_after_event),
     )
-    if not dry_run:
-        registry.save(
-            machine.id,
-            Role.CURRENT,
-            verdict.fit.model.to_dict() if verdict.fit is not None else {},
-            created=stop,
-            provenance={
-                "start": begin.to_pydatetime(),
-                "stop": stop,
-                "windows": int(windows["steady"].sum()),
-                "reference": version,
-                "config": _digest(plant),
-            },
-            gates=[gate.to_dict() for gate in verdict.gates],
-            accepted=verdict.accepted,
-            reason=verdict.reason,
-        )
-    return verdict
+    return verdict, {
+        "model": verdict.fit.model.to_dict() if verdict.fit is not None else {},
+        "created": stop,
+        "provenance": {
+            "start": begin.to_pydatetime(),
+            "stop": stop,
+            "windows": int(windows["steady"].sum()),
+            "reference": version,
+            "config": _digest(plant),
+        },
+        "gates": [gate.to_dict() for gate in verdict.gates],
+        "accepted": verdict.accepted,
+        "reason": verdict.reason,
+    }
 
 
 class Assessor:
@@ -745,8 +735,7 @@ class Assessor:
     def _recalibrate(self, twin: _Twin, machine: Machine, stop: datetime) -> None:
         if twin.reference is None or twin.windows is None:
             return
-        verdict = recalibrate(
-            self.registry,
+        verdict, kept = candidate(
             self.plant,
             machine,
             twin.windows,
@@ -754,6 +743,7 @@ class Assessor:
             twin.current,
             stop,
         )
+        self.registry.save(machine.id, Role.CURRENT, **kept)
         twin.recalibrated = stop
         if verdict.accepted and verdict.fit is not None:
             twin.current = verdict.fit.model

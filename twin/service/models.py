@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from calibration.model import Model
 from calibration.registry import Record, Registry, RegistryError, Role, digest
 from calibration.steady import windows
 from twin.service.alarms import ActionError
-from twin.service.assess import LEAD, recalibrate
+from twin.service.assess import LEAD, candidate
 from twin.service.config import Config
 from twin.service.replay import midnight, period
 from twin.service.results import parse_instant, plain
@@ -256,6 +257,112 @@ def told(shown: dict[str, Any]) -> list[str]:
     return lines
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A candidate of one machine as it was judged; nothing is written of it yet.
+
+    Attributes
+    ----------
+    found
+        For a person: ``unit``, ``accepted``, ``reason``, the ``gates``.
+    record
+        What the registry is to keep of it, None where there was none to judge.
+    against
+        The versions that served when it was judged.
+    """
+
+    found: Mapping[str, Any]
+    record: Mapping[str, Any] | None = None
+    against: Mapping[Role, str] = field(default_factory=dict)
+
+
+def judged(
+    config: Config,
+    archive: Archive,
+    machine: Machine,
+    last: datetime | None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Judged:
+    """Judge a candidate of a machine from the archive's last weeks.
+
+    Parameters
+    ----------
+    config : Config
+        The plant and its state directory; both are only read.
+    archive : Archive
+        Its telemetry.
+    machine : Machine
+        Of that plant.
+    last : datetime or None
+        When the plant's newest reading is, see :func:`twin.service.replay.period`;
+        the weeks end with the last whole day. None without any.
+    say : callable
+        Is told what is being done, a line each.
+
+    Returns
+    -------
+    Judged
+        One that has no reference, or no telemetry, is not accepted and says so.
+
+    Raises
+    ------
+    RegistryError
+        If a model's file is not what was written.
+    """
+    plant, registry = config.plant, Registry(config.state_dir / "models")
+    found: dict[str, Any] = {"unit": machine.id, "accepted": False, "gates": []}
+    against = registry.in_service(machine.id)
+    reference = registry.active(machine.id, Role.REFERENCE)
+    if reference is None:
+        why = "there is no reference yet, so nothing to compare"
+        return Judged(found | {"reason": why})
+    if last is None:
+        why = "the archive has no telemetry of this plant"
+        return Judged(found | {"reason": why})
+    stop = midnight(last)
+    begin = stop - plant.schedule.window
+    say(f"reads {begin:%Y-%m-%d} to {stop:%Y-%m-%d}")
+    frame = archive.frame(machine.id, begin - LEAD, stop)
+    current = registry.active(machine.id, Role.CURRENT)
+    before = current.version if current else reference.version
+    say(f"{len(frame)} rows; fits and judges against {before}")
+    verdict, record = candidate(
+        plant,
+        machine,
+        windows(frame, machine, float(reference.provenance["minutes"])),
+        (reference.version, Model.from_dict(reference.model)),
+        Model.from_dict(current.model) if current else None,
+        stop,
+    )
+    told = {
+        "accepted": verdict.accepted,
+        "reason": verdict.reason,
+        "stop": stop.isoformat(),
+        "gates": [plain(gate.to_dict()) for gate in verdict.gates],
+    }
+    return Judged(found | told, record, against)
+
+
+def keep(config: Config, one: Judged) -> None:
+    """Write down what was judged; accepted, it goes into service.
+
+    Raises
+    ------
+    RegistryError
+        If another model has come into service since it was judged.
+    """
+    if one.record is None:
+        return
+    unit = str(one.found["unit"])
+    registry = Registry(config.state_dir / "models")
+    if registry.in_service(unit) != one.against:
+        raise RegistryError(
+            f"{unit}: another model came into service while this one was judged, so"
+            " it was judged against one that is gone; recalibrate once more"
+        )
+    registry.save(unit, Role.CURRENT, **one.record)
+
+
 def recalibrated(
     config: Config,
     archive: Archive,
@@ -290,49 +397,26 @@ def recalibrated(
     RegistryError
         If there is no such machine, or a model's file is not what was written.
     """
-    plant = config.plant
-    machines = [m for m in plant.machines if unit in (None, m.id)]
+    machines = [m for m in config.plant.machines if unit in (None, m.id)]
     if not machines:
-        names = ", ".join(m.id for m in plant.machines)
+        names = ", ".join(m.id for m in config.plant.machines)
         raise RegistryError(
             f'"{unit}" is no heat pump of this plant; there are {names}'
         )
-    registry = Registry(config.state_dir / "models")
-    span = period(plant, archive)
+    span = period(config.plant, archive)
     say = tell or (lambda _: None)
     for number, machine in enumerate(machines, start=1):
-        found: dict[str, Any] = {"unit": machine.id, "accepted": False, "gates": []}
-        reference = registry.active(machine.id, Role.REFERENCE)
-        if reference is None:
-            yield found | {"reason": "there is no reference yet, so nothing to compare"}
-            continue
-        if span is None:
-            yield found | {"reason": "the archive has no telemetry of this plant"}
-            continue
-        stop = midnight(span[1])
-        begin = stop - plant.schedule.window
         which = f"{machine.id} ({number} of {len(machines)})"
-        say(f"{which}: reads {begin:%Y-%m-%d} to {stop:%Y-%m-%d}")
-        frame = archive.frame(machine.id, begin - LEAD, stop)
-        current = registry.active(machine.id, Role.CURRENT)
-        before = current.version if current else reference.version
-        say(f"{which}: {len(frame)} rows; fits and judges against {before}")
-        verdict = recalibrate(
-            registry,
-            plant,
+        one = judged(
+            config,
+            archive,
             machine,
-            windows(frame, machine, float(reference.provenance["minutes"])),
-            (reference.version, Model.from_dict(reference.model)),
-            Model.from_dict(current.model) if current else None,
-            stop,
-            dry_run=dry_run,
+            None if span is None else span[1],
+            lambda text, which=which: say(f"{which}: {text}"),  # type: ignore[misc]
         )
-        yield found | {
-            "accepted": verdict.accepted,
-            "reason": verdict.reason,
-            "stop": stop.isoformat(),
-            "gates": [plain(gate.to_dict()) for gate in verdict.gates],
-        }
+        if not dry_run:
+            keep(config, one)
+        yield dict(one.found)
 
 
 def rolled_back(

@@ -17,7 +17,7 @@ $(VENV)/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "hptwin needs Python 3.11 or newer; set PYTHON=python3.11"; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --upgrade "pip>=25.1"
-	@$(BIN)/python -m pip install --quiet --editable ".[demo,pdf,peers]" --group dev
+	@$(BIN)/python -m pip install --quiet --editable ".[cluster,demo,pdf,peers]" --group dev
 	@$(BIN)/python -c 'from twin.service.demo import warm_up; warm_up()'  # compiles once
 	@touch $@
 

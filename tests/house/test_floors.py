@@ -30,6 +30,8 @@ DOORS = {
     "pint": ("twin.units",),
     "apprise": ("twin.service.notify",),
     "fastapi": ("twin.service.web",),
+    "distributed": ("twin.service.executors", "twin.service.bench"),
+    "dask": (),
 }
 FORBIDDEN_MODULES = {"pickle", "shelve", "marshal", "dill", "joblib"}
 

@@ -240,12 +240,12 @@ def test_another_period_is_other_work(plant: Path) -> None:
     """Data, configuration, period and zone all name a replay."""
     config = config_of(plant)
     paths = sorted(plant.glob("data/*.parquet"))
-    one = history._work(config, paths, None, None, "UTC")
+    one = history.work(config, paths, None, None, "UTC")
 
-    assert one == history._work(config, paths, None, None, "UTC")
-    assert one != history._work(config, paths, None, START, "UTC")
-    assert one != history._work(config, paths[1:], None, None, "UTC")
-    assert one != history._work(config, paths, None, None, "Europe/Berlin")
+    assert one == history.work(config, paths, None, None, "UTC")
+    assert one != history.work(config, paths, None, START, "UTC")
+    assert one != history.work(config, paths[1:], None, None, "UTC")
+    assert one != history.work(config, paths, None, None, "Europe/Berlin")
     dearer = replace(config.plant.tariff, electricity_price_eur_j=1.0)
     changed = replace(config, plant=replace(config.plant, tariff=dearer))
-    assert one != history._work(changed, paths, None, None, "UTC")
+    assert one != history.work(changed, paths, None, None, "UTC")

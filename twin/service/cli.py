@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 if TYPE_CHECKING:
+    from concurrent.futures import Executor
     from datetime import datetime
 
     from twin.service.alarms import Alarms, Case
     from twin.service.compare import Comparison
     from twin.service.config import Config, ConfigError
+    from twin.service.fleet import Member, Outcome
     from twin.service.reporting import Books
     from twin.service.shards import Shard
     from twin.service.users import Users
@@ -1357,6 +1359,205 @@ def models_rollback(
     out(f"{unit}: {record.version} is in service; a running service takes it up")
 
 
+fleet_app = typer.Typer(help="Many plants at once.", no_args_is_help=True)
+app.add_typer(fleet_app, name="fleet")
+Plants = Annotated[
+    list[Path], typer.Argument(help="Each plant's plant.toml, or the folder it is in.")
+]
+ExecutorWords = Annotated[
+    str,
+    typer.Option(
+        "--executor",
+        metavar="processes[=N]|dask=ADDRESS",
+        help="Processes of this machine, or a Dask scheduler at tcp://127.0.0.1:PORT"
+        " or tls://HOST:PORT.",
+    ),
+]
+TlsCa = Annotated[
+    Path | None, typer.Option(help="Whose certificates are believed, for tls://.")
+]
+TlsCert = Annotated[Path | None, typer.Option(help="Our certificate, for tls://.")]
+TlsKey = Annotated[Path | None, typer.Option(help="Its key, for tls://.")]
+
+
+@contextmanager
+def _fleet(
+    plants: list[Path], words: str, tls: tuple[Path | None, Path | None, Path | None]
+) -> Iterator[tuple[tuple[Member, ...], Executor]]:
+    """Name the plants and open who computes, or say what is wrong and end."""
+    from twin.service import executors, fleet
+
+    try:
+        named = fleet.members(plants, os.environ)
+        with executors.opened(words, tls=executors.Tls(*tls), tell=note) as executor:
+            yield named, executor
+    except (executors.ExecutorError, fleet.FleetError) as error:
+        stop(USAGE, f"hptwin fleet: {error}")
+    except executors.NoClusterError as error:
+        stop(UNREACHABLE, f"hptwin fleet: {error}")
+
+
+def _worst(outcomes: list[Outcome], otherwise: int) -> int:
+    """Return the exit code of the worst that happened to a plant."""
+    codes = {
+        "configuration": BAD_CONFIGURATION,
+        "died": UNREACHABLE,
+        "unreachable": UNREACHABLE,
+        "input": USAGE,
+    }
+    return max(
+        otherwise,
+        *(codes.get(one.trouble, PROBLEMS) for one in outcomes if one.trouble),
+        FINE,
+    )
+
+
+@fleet_app.command("replay")
+def fleet_replay(
+    plants: Plants,
+    out_dir: Annotated[
+        Path,
+        typer.Option("--out", help="Each plant's results are in a folder within."),
+    ],
+    data: Annotated[
+        str,
+        typer.Option(
+            metavar="PATTERN",
+            help="A plant's CSV or Parquet files, from its folder on, such as"
+            ' "winter/*.csv"; none reads its archive.',
+        ),
+    ] = "",
+    start: Annotated[str, typer.Option("--from", help="ISO 8601, UTC.")] = "",
+    end: Annotated[str, typer.Option("--to", help="ISO 8601, UTC.")] = "",
+    zone: Annotated[
+        str, typer.Option(help="Of times in a file that do not say theirs.")
+    ] = "UTC",
+    executor: ExecutorWords = "processes",
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    afresh: Annotated[
+        bool, typer.Option("--afresh", help="Begin anew, whatever --out holds.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Judge the history of many plants, each as `hptwin replay` would.
+
+    A plant is called as its folder, and its results, in --out, are those of
+    `hptwin replay` to the byte, wherever they were computed. One that was interrupted
+    is gone on with where it stopped. A plant that cannot be replayed is told, and the
+    others are.
+
+    Exit code 0: all judged. 1: all judged, and something was found. 2, 69, 78: the
+    worst of what kept a plant from being judged, as of `hptwin replay`; 69 too where
+    its workers died.
+    """
+    from twin.service import fleet
+
+    first, last = moment(start, "--from"), moment(end, "--to")
+    with (
+        _fleet(plants, executor, (tls_ca, tls_cert, tls_key)) as (named, workers),
+        _fleet_bar(len(named), quiet=json) as bar,
+    ):
+        outcomes = fleet.replay(
+            named,
+            workers,
+            out_dir,
+            pattern=data,
+            start=first,
+            stop=last,
+            zone=zone,
+            afresh=afresh,
+            progress=bar,
+            tell=note,
+        )
+    if json:
+        out_json({"plants": [one.to_dict() for one in outcomes]})
+    else:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table("plant", "days", "delivered", "missed", "", "findings")
+        for row in fleet.rows(outcomes):
+            table.add_row(*row)
+        Console(file=sys.stdout).print(table)
+        for one in outcomes:
+            if one.trouble:
+                out(f"{one.name}: {one.sentence}")
+    note(f"written to {out_dir}")
+    found = any(one.findings for one in outcomes)
+    raise typer.Exit(_worst(outcomes, PROBLEMS if found else FINE))
+
+
+@fleet_app.command("recalibrate")
+def fleet_recalibrate(
+    plants: Plants,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Judge only; write nothing.")
+    ] = False,
+    executor: ExecutorWords = "processes",
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    json: Json = False,
+) -> None:
+    """Fit the last weeks of every machine of many plants again, gates judging.
+
+    Exit code 0: all accepted. 1: one is rejected. 2, 69, 78: the worst of what kept
+    a machine from being judged.
+    """
+    from twin.service import fleet
+
+    with _fleet(plants, executor, (tls_ca, tls_cert, tls_key)) as (named, workers):
+        found, failed = fleet.recalibrate(
+            named,
+            workers,
+            dry_run=dry_run,
+            progress=lambda done, total: note(f"{done} of {total} machines judged"),
+        )
+    if json:
+        out_json(
+            {
+                "dry_run": dry_run,
+                "recalibrations": found,
+                "failed": [one.to_dict() for one in failed],
+            }
+        )
+    for one in () if json else found:
+        verdict = "accepted" if one["accepted"] else "rejected"
+        out(f"{one['plant']}  {one['unit']}  {verdict}  {one['reason']}")
+    for trouble in failed:
+        note(f"{trouble.name}: {trouble.sentence}")
+    rejected = not all(one["accepted"] for one in found)
+    raise typer.Exit(_worst(failed, PROBLEMS if rejected else FINE))
+
+
+@contextmanager
+def _fleet_bar(
+    plants: int, *, quiet: bool
+) -> Iterator[Callable[[int, int, int], None]]:
+    """Show how many plants and plant-days are done, on a terminal's stderr."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=quiet or not console.is_terminal,
+    ) as bar:
+        task = bar.add_task("", total=None)
+
+        def show(through: int, days: int, total: int) -> None:
+            words = f"{through} of {plants} plants, {days:,} plant-days"
+            bar.update(task, description=words, completed=days, total=total or None)
+
+        yield show
+
+
 bench_app = typer.Typer(help="Measure, against peers in one run.", no_args_is_help=True)
 app.add_typer(bench_app, name="bench")
 
@@ -1533,6 +1734,41 @@ def bench_replay(
     else:
         for name, value in found.items():
             out(f"{name:<28} {value}")
+
+
+@bench_app.command("fleet")
+def bench_fleet(
+    plants: Annotated[int, typer.Option(min=2, help="How many.")] = 20,
+    seed: Annotated[int, typer.Option(help="Of the first.")] = 1,
+    days: Annotated[int, typer.Option(min=40, help="Length of each history.")] = 365,
+    minutes: Annotated[int, typer.Option(min=1, help="Between two readings.")] = 30,
+    workers: Annotated[int, typer.Option(min=2, help="Processes of each kind.")] = 2,
+    folder: Annotated[
+        Path | None, typer.Option(help="Keep the plants here, or take them from here.")
+    ] = None,
+    kills_only: Annotated[
+        bool, typer.Option("--kills-only", help="Leave out the runs without a kill.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Measure a fleet by processes and by Dask, a killed worker included."""
+    from twin.service.bench import fleet as bench
+
+    figures, promises = bench.run(
+        count=plants,
+        seed=seed,
+        how=bench.How(days, minutes, workers),
+        folder=folder,
+        undisturbed=not kills_only,
+    )
+    broken = [name for name, kept in promises.items() if not kept]
+    if json:
+        out_json({**figures, "broken": broken})
+    else:
+        for name, value in figures.items():
+            out(f"{name:<28} {value}")
+        for name in broken:
+            out(f"not met: {name}")
 
 
 # --- what several commands need ----------------------------------------------

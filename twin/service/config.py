@@ -996,7 +996,8 @@ def _maintenance(table: _Table) -> Maintenance | None:
     )
 
 
-def _loopback(host: str) -> bool:
+def loopback(host: str) -> bool:
+    """Tell whether a host is this machine and nobody else can speak to it."""
     if host == "localhost":
         return True
     try:
@@ -1058,7 +1059,7 @@ def _mqtt(table: _Table, base: Path, warn: Callable[..., None]) -> Connection:
     )
     tls.finish()
     table.finish()
-    if not _loopback(made.host) and not made.encrypted and not made.allow_plaintext:
+    if not loopback(made.host) and not made.encrypted and not made.allow_plaintext:
         table.wrong(
             "host",
             "would be spoken to without encryption",
@@ -1169,7 +1170,7 @@ def _web(table: _Table, base: Path, warn: Callable[..., None]) -> WebConfig:
         table.wrong(lacking, "is missing", "TLS needs cert_file and key_file")
     elif made.cert_file is not None and not made.cert_file.is_file():
         table.wrong("cert_file", "is not a file", "put the certificate there")
-    if not _loopback(made.host) and not made.tls and not plain:
+    if not loopback(made.host) and not made.tls and not plain:
         table.wrong(
             "host",
             "would send passwords over the network without encryption",
@@ -1212,16 +1213,18 @@ _SETTABLE: Mapping[str, tuple[str, ...]] = {
 _OWN = ("HPTWIN_CONFIG", "HPTWIN_SHARD")
 
 
+def overrides() -> tuple[str, ...]:
+    """Return every environment variable that overrides what a plant's file says."""
+    return tuple(
+        f"{ENVIRONMENT}{table}__{key}".upper()
+        for table, keys in _SETTABLE.items()
+        for key in keys
+    )
+
+
 def variables() -> tuple[str, ...]:
     """Return every environment variable that is understood."""
-    return (
-        *_OWN,
-        *(
-            f"{ENVIRONMENT}{table}__{key}".upper()
-            for table, keys in _SETTABLE.items()
-            for key in keys
-        ),
-    )
+    return (*_OWN, *overrides())
 
 
 def _override(

@@ -18,7 +18,6 @@ from twin.service.checkpoint import Checkpoints, forget, key_of
 from twin.service.config import Config
 from twin.service.replay import Progress, from_files, replay
 from twin.service.results import Results, finding_to_dict, plain, to_json
-from twin.service.run import open_configured
 from twin.service.suppose import (
     SupposedArchive,
     Supposition,
@@ -67,8 +66,8 @@ def replayed(
         What was found, and by file what became of its cells.
     """
     with _opened(config, files, zone) as (archive, verdicts):
-        work = _work(config, files, start, stop, zone)
-        kept = None if out is None else Checkpoints(unfinished(out), work, seconds)
+        named = work(config, files, start, stop, zone)
+        kept = None if out is None else Checkpoints(unfinished(out), named, seconds)
         results, _ = _judged(
             config.plant, archive, verdicts, start, stop, progress, kept, out
         )
@@ -111,12 +110,12 @@ def supposed(
         If it cannot be said of this plant or this record.
     """
     with _opened(config, files, zone) as (archive, verdicts):
-        work = _work(config, files, start, stop, zone)
+        named = work(config, files, start, stop, zone)
 
         def kept(name: str, folder: Path | None) -> Checkpoints | None:
             if folder is None:
                 return None
-            return Checkpoints(unfinished(folder), key_of(work, name))
+            return Checkpoints(unfinished(folder), key_of(named, name))
 
         recorded, reference = _judged(
             config.plant,
@@ -174,6 +173,9 @@ def _opened(
     if files:
         archive, verdicts = from_files(files, config.sources, zone=zone)
     else:
+        # The whole service comes with it, which files do not need.
+        from twin.service.run import open_configured
+
         archive = open_configured(config.archive, read_only=True)
     try:
         yield archive, verdicts
@@ -242,7 +244,7 @@ def unfinished(out: Path) -> Path:
     return out / "unfinished"
 
 
-def _work(
+def work(
     config: Config,
     files: Sequence[Path],
     start: datetime | None,

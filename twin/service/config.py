@@ -1142,7 +1142,7 @@ def _state(
         table.wrong("url", "names no database", example)
     hosts = [parts.hostname or "", *asked.get("host", [])]
     # A socket's folder, or nothing, is this machine.
-    far = [h for h in hosts if h and h[0] not in "/@" and not _loopback(h)]
+    far = [h for h in hosts if h and h[0] not in "/@" and not loopback(h)]
     if far and asked.get("sslmode", [""])[-1] not in _ENCRYPTED and not plain:
         table.wrong(
             "url",

@@ -58,6 +58,14 @@ ELSEWHERE = {
         "it goes on until it is ended",
         "tests/cases/test_simulated_season.py::test_a_sigterm_ends_the_service_cleanly",
     ),
+    "hptwin fleet replay": (
+        "it takes many plants, and some lines a cluster",
+        "tests/service/test_fleet.py::test_the_command_tells_everybody_and_the_worst",
+    ),
+    "hptwin fleet recalibrate": (
+        "it takes many plants",
+        "tests/service/test_fleet.py::test_a_fleet_is_recalibrated_as_its_plants_are",
+    ),
     "hptwin check --shard": (
         "shards need an InfluxDB and a PostgreSQL",
         "tests/service/test_shards.py::test_the_command_says_what_a_shard_reads",
@@ -74,6 +82,7 @@ PROGRAMS = {
     "python3": "tests/deploy/test_readme.py",
     ".venv/bin/pip": "tests/deploy/test_readme.py",
     "pip": "tests/deploy/test_container.py",
+    "dask": "tests/service/test_fleet.py",
     "createuser": "tests/service/test_state.py",
     "createdb": "tests/service/test_state.py",
     "install": "tests/deploy/test_readme.py",

@@ -8,6 +8,8 @@ from pathlib import Path
 from . import looks
 
 _INK, _FAULT, _LINE, _LIGHT = "#7f7f7f", "#e8a33d", "#2b83ba", "#d7604f"
+# Stamps are whole seconds, so that less says nothing. [s]
+_LEAST_S = 0.1
 
 
 def draw(rows: Sequence[looks.Row], faults: Sequence[looks.Row], path: Path) -> None:
@@ -46,24 +48,24 @@ def draw(rows: Sequence[looks.Row], faults: Sequence[looks.Row], path: Path) -> 
         ):
             axes[0].plot(at, [row[name] for row in rows], colour, lw=1.4, label=said)
         axes[0].set_ylabel("memory [MB]")
-        axes[0].set_ylim(bottom=0)
-        axes[0].legend(frameon=False, loc="lower center", ncols=2)
+        axes[0].margins(y=0.25)
+        axes[0].legend(frameon=False, loc="center left", ncols=2)
         axes[1].plot(at, [row["fds"] for row in rows], _LINE, lw=1.4, label="files")
         axes[1].plot(
             at, [row["threads"] for row in rows], _LIGHT, lw=1.4, label="threads"
         )
         axes[1].set_ylabel("open")
-        axes[1].set_ylim(bottom=0)
+        axes[1].set_ylim(0, 1.6 * max(max(r["fds"], r["threads"]) for r in rows))
         axes[1].legend(frameon=False, loc="upper left", ncols=2)
         seen = looks.lags(rows)
         axes[2].plot(
             [moment / 60 for moment, _ in seen],
-            [max(lag, 0.01) for _, lag in seen],
+            [max(lag, _LEAST_S) for _, lag in seen],
             color=_LINE,
             lw=1.0,
         )
         axes[2].set_yscale("log")
-        axes[2].set_ylim(0.01, 100 * max(1.0, max(lag for _, lag in seen)))
+        axes[2].set_ylim(_LEAST_S, 100 * max(1.0, max(lag for _, lag in seen)))
         axes[2].set_ylabel("age of the newest\nstored reading [s]")
         axes[2].set_xlabel("time [min]")
         axes[2].set_xlim(0, at[-1])

@@ -288,6 +288,7 @@ def run(config: ConfigFile = DEFAULT_CONFIG, shard: ShardName = "") -> None:
     """
     import signal
 
+    from twin.service import heap
     from twin.service.log import to_stderr
     from twin.service.run import Service
     from twin.service.state import StateError
@@ -295,6 +296,7 @@ def run(config: ConfigFile = DEFAULT_CONFIG, shard: ShardName = "") -> None:
     from twin.service.web.app import PublicAddressError
 
     to_stderr()
+    heap.give_back()
     wired, part = load_config(config), shard_of(shard)
     if part is not None:
         share_config(wired, part)

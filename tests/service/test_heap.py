@@ -1,0 +1,68 @@
+"""Memory that was freed is the machine's again, in a real process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from twin.service import heap
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# Large pieces with something small behind each, as a look at a day leaves behind.
+_WORK = """
+import sys
+import numpy as np
+from pathlib import Path
+from twin.service import heap
+
+def held():
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("RssAnon:")[1].split()[0]) / 1024
+
+told = heap.give_back() if sys.argv[1] == "given back" else None
+warm = np.ones(3 << 20)  # 24 MB: what glibc learns its limit from
+del warm
+before, large, small = held(), [], []
+for _ in range(20):
+    large.append(np.ones(1 << 20))
+    small.append(bytearray(2000))
+del large
+print(told, held() - before)
+"""
+
+
+def kept(how: str) -> tuple[str, float]:
+    """Return what is said, and how much of 160 MB a process keeps. [MB]."""
+    done = subprocess.run(
+        [sys.executable, "-c", _WORK, how],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    told, size = done.stdout.split()
+    return told, float(size)
+
+
+@pytest.mark.skipif(
+    not os.confstr_names.get("CS_GNU_LIBC_VERSION"),
+    reason="this C library is not glibc",
+)
+def test_what_is_freed_is_given_back() -> None:
+    """And without it a process keeps most of it: the control."""
+    told, size = kept("given back")
+    assert told == "True"
+    assert size < 20.0
+
+    _, size = kept("as it comes")
+    assert size > 100.0
+
+
+def test_who_has_set_the_limit_has_decided() -> None:
+    """The environment goes before."""
+    assert not heap.give_back({"MALLOC_MMAP_THRESHOLD_": "4194304"})

@@ -2,7 +2,7 @@
 
 ``python -m tests.campaigns.<name> [--seed S] [--json]`` from the root of the
 repository, with ``kills``, ``failpoints``, ``outage``, ``diskfull``,
-``powercut``, ``damage``, ``broker`` or ``shutdown``. Each breaks the real
+``powercut``, ``damage``, ``broker``, ``shutdown`` or ``soak``. Each breaks the real
 thing under real traffic, compares what is stored with what the broker
 acknowledged to the publisher, and then runs its control: the same faults
 against an ingester that is wrong on purpose, which must lose. It ends with 1

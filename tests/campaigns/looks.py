@@ -22,6 +22,9 @@ Row = dict[str, Any]
 # Readings are stamped to the second and looked for every two: this is at hand.
 LIMIT_S = 5.0
 LEAK_MB_H = 5.0
+RESTART = "service restarted"
+# The first messages wait for what is compiled, and for the first look at the day.
+_BEGIN_S = 60.0
 _BIN_S = 600.0
 _IN_A_ROW = 3
 
@@ -116,6 +119,18 @@ def slope(seconds: Sequence[float], values: Sequence[float]) -> Slope:
     return Slope(*(round(float(each), 3) for each in (found[0], found[2], found[3])))
 
 
+def goes_on(values: Sequence[float]) -> bool:
+    """Return whether something grows in every third of the time.
+
+    A leak does. What a crowd has left once is a step, which would move a slope.
+    """
+    for third in np.array_split(np.asarray(values, float), 3):
+        end = max(1, len(third) // 5)
+        if np.median(third[-end:]) <= np.median(third[:end]):
+            return False
+    return True
+
+
 def recovery(
     lags: Sequence[tuple[float, float]], ended: float, limit_s: float = LIMIT_S
 ) -> float | None:
@@ -167,12 +182,19 @@ def figures(rows: Sequence[Row], faults: Sequence[Row], warm_up_s: float) -> Row
     warm_up_s : float
         How long caches and pools may fill. [s]
     """
-    life = [row for row in rows if row["pid"] == rows[0]["pid"]]
+    life = [
+        row
+        for row in rows
+        if row["pid"] == rows[0]["pid"] and row["on"] != RESTART  # it is ending
+    ]
     warm = [row for row in life if row["t"] >= warm_up_s]
     seen = lags(rows)
-    calm = [lag for at, lag in seen if quiet(faults, at)]
+    calm = [lag for at, lag in seen if at > _BEGIN_S and quiet(faults, at)]
     page = [
-        age for row in rows if quiet(faults, row["t"], 70) for age in row["page_lags"]
+        age
+        for row in rows
+        if row["t"] > _BEGIN_S and quiet(faults, row["t"], 70.0)
+        for age in row["page_lags"]
     ]
     at = [row["t"] for row in warm]
     spent = life[-1]["cpu_s"] - life[0]["cpu_s"]
@@ -187,10 +209,11 @@ def figures(rows: Sequence[Row], faults: Sequence[Row], warm_up_s: float) -> Row
             name: {
                 "warm": warm[0][name],
                 "last": warm[-1][name],
-                "most": max(row[name] for row in rows),
+                "most": max(row[name] for row in life),
             }
             for name in ("rss_mb", "anon_mb", "fds", "threads")
         },
+        "fds_go_on": goes_on([row["fds"] for row in warm]),
         "cores": round(spent / (life[-1]["t"] - life[0]["t"]), 3),
         "calm_lag_s": _spread(calm),
         "calm_page_lag_s": _spread(page),

@@ -40,6 +40,7 @@ def rows(seconds: int = 7200, *, seed: int = 1) -> list[looks.Row]:
                 "in_flight": 0,
                 "lags": [(t + s, 0.5 + (t + s - 2000.0) * away) for s in (2.0, 8.0)],
                 "page_lags": [0.7],
+                "on": "broker killed" if away else "",
             }
         )
     return found
@@ -87,12 +88,15 @@ def test_a_leak_breaks_the_promise_that_its_absence_keeps() -> None:
 
 
 def test_descriptors_that_are_not_given_back_break_a_promise() -> None:
-    """One in ten minutes is enough."""
-    seen = [row | {"fds": row["fds"] + int(row["t"] // 600)} for row in rows()]
-    found = looks.figures(seen, [FAULT], 1200.0)
+    """One in ten minutes is enough; some that a crowd has left once are none."""
+    leaking = [row | {"fds": row["fds"] + int(row["t"] // 600)} for row in rows()]
+    crowded = [row | {"fds": row["fds"] + 4 * (row["t"] > 4000)} for row in rows()]
+    found = looks.figures(leaking, [FAULT], 1200.0)
+    once = looks.figures(crowded, [FAULT], 1200.0)
 
     assert list(soak.promises(found).values()).count(False) == 1
     assert found["fds_per_h"]["low"] > 4.0
+    assert all(soak.promises(once).values())
 
 
 def test_figures_tell_calm_times_from_faults() -> None:
@@ -104,6 +108,18 @@ def test_figures_tell_calm_times_from_faults() -> None:
     assert found["recovery_s"] == {"broker killed": [12.0]}
     assert found["cores"] == pytest.approx(0.02)
     assert found["rss_mb"]["warm"] < found["rss_mb"]["most"]
+
+
+def test_a_process_that_is_ending_is_no_measure_of_one_that_runs() -> None:
+    """It has closed most of what it had; the next one is another process."""
+    seen = rows()
+    ending = seen[-1] | {"fds": 3, "anon_mb": 20.0, "on": looks.RESTART}
+    next_one = seen[-1] | {"pid": 8, "fds": 90}
+    found = looks.figures([*seen, ending, next_one], [FAULT], 1200.0)
+
+    assert found["fds"]["last"] in (26, 27)
+    assert found["fds"]["most"] == 27
+    assert found["anon_mb"]["last"] > 200.0
 
 
 def test_who_is_back_for_a_moment_is_not_back() -> None:

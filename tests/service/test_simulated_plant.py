@@ -13,10 +13,21 @@ import pytest
 from ingest import files
 from ingest.payload import decode, index
 from ingest.reading import Reading
-from twin.plant import Action, Use
+from twin.plant import Action, Coolant, Use
 from twin.points import POINTS
 from twin.service.config import Config, load
-from twin.simulate import Simulation, messages, scenario, shortened, simulate, write
+from twin.service.bench.ledger import COOLING
+from twin.simulate import (
+    Cold,
+    Scenario,
+    Simulation,
+    Unit,
+    messages,
+    scenario,
+    shortened,
+    simulate,
+    write,
+)
 
 
 @pytest.fixture(scope="module")
@@ -129,3 +140,26 @@ def test_what_was_planted_is_plain_json(made: Simulation, tmp_path: Path) -> Non
     rows = json.loads((tmp_path / "planted.json").read_text(encoding="utf-8"))
     assert rows
     assert all({"unit", "kind", "component", "since", "size"} <= set(r) for r in rows)
+
+
+def test_one_that_cools_is_accepted_without_a_word(tmp_path: Path) -> None:
+    """Who cools whom, in plain water, and what the offices' own cold would cost."""
+    made = simulate(
+        Scenario(
+            name="cold",
+            start=datetime(2025, 7, 7, tzinfo=UTC),
+            length=timedelta(days=0.25),
+            machines=(Unit(id="hp1"), COOLING),
+            cold=Cold(),
+        )
+    )
+    write(made, tmp_path)
+    config = load(tmp_path / "plant.toml", {})
+    assert config.warnings == ()
+    hp1, hp3 = config.plant.machines
+    assert (hp1.cools, hp3.cools) == ((), ("offices",))
+    assert hp3.source == Coolant()
+    _, offices = config.plant.consumers
+    assert (offices.id, offices.use) == ("offices", Use.COLD)
+    assert offices.points == frozenset(made.frames["offices"].columns)
+    assert offices.cold_price_eur_j == pytest.approx(45.0 / 3.6e9)

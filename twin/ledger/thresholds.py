@@ -65,7 +65,7 @@ class Rules:
     mixed_k: float = 3.0
     least_load: float = 0.4
     runs_on: float = 0.85
-    cools_from: float = 1.1
+    cools_from: float = 1.2
 
     def least_heat_w(self, machine: Machine) -> float:
         """Return the least heat that a machine starts for. [W].

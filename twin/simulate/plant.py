@@ -464,61 +464,57 @@ def _blame(
     step_s = scenario.step.total_seconds()
     units = [unit.id for unit in scenario.machines]
     cooling = [unit.id for unit in scenario.machines if unit.cools]
-    racks = [u for u in units if u not in cooling]
+    racks = [unit.id for unit in scenario.machines if not unit.cools]
+    less = {
+        heat: {u: clean[u][heat] - made[u][heat] for u in units}
+        for heat in ("sink_heat_w", "source_heat_w")
+    }
 
-    def gap(group: list[str], heat: str) -> Array:
-        """Return how much more the healthy machines make of it together."""
-        more: Array = np.sum([clean[u][heat] - made[u][heat] for u in group], axis=0)
-        return more
+    def lost(heat: str, group: list[str]) -> Array:
+        gap: Array = np.sum([less[heat][u] for u in group], axis=0)
+        return np.maximum(gap, 0.0)
 
-    delivered = np.maximum(gap(units, "sink_heat_w"), 0.0)
+    short = less["sink_heat_w"]
+    delivered = lost("sink_heat_w", units)
     # a watt of numerical noise in a plant of megawatts is no finding
     real = delivered > 1.0
-    short = {u: clean[u]["sink_heat_w"] - made[u]["sink_heat_w"] for u in units}
-    of_delivered = _shares(short, real)
-    of_racks = _shares({u: short[u] for u in racks}, real)
-    lost = {
-        "missed_delivered": (delivered, of_delivered),
-        "missed": (np.maximum(gap(racks, "source_heat_w"), 0.0), of_racks),
+    missed = {
+        "missed_delivered": (delivered, _shares(short, units, real)),
+        "missed": (lost("source_heat_w", racks), _shares(short, racks, real)),
     }
-    could = np.zeros(len(conditions.times))
     if cooling:
-        cold = {u: clean[u]["source_heat_w"] for u in cooling}
-        could = np.sum(list(cold.values()), axis=0)
-        pass
+        could = np.sum([clean[u]["source_heat_w"] for u in cooling], axis=0)
+        handed = np.minimum(could, conditions.cold_demand_w)
         taken = np.sum([made[u]["source_heat_w"] for u in cooling], axis=0)
-        missed = np.maximum(could - taken, 0.0)
-        less = {u: cold[u] - made[u]["source_heat_w"] for u in cooling}
-        lost["missed_cold"] = missed, _shares(less, missed > 1.0)
+        cold = np.maximum(handed - taken, 0.0)
+        missed["missed_cold"] = (
+            cold, _shares(less["source_heat_w"], cooling, cold > 1.0)
+        )  # fmt: skip
+        for u in cooling:
+            part = clean[u]["source_heat_w"] / np.maximum(could, 1.0)
+            truth[u]["potential_cold_w"] = handed * part
     for u in units:
-        causes = {
-            cause: np.zeros(len(conditions.times), dtype=bool) for cause in CAUSES
-        }
-        named = np.zeros(len(conditions.times), dtype=bool)
+        causes = {cause: np.zeros(len(delivered), dtype=bool) for cause in CAUSES}
+        named = np.zeros(len(delivered), dtype=bool)
         for kind, cause in OPERATION.items():
             at_work = (scenario.size(conditions.times, kind, u) != 0.0) & ~named
             causes[cause] |= at_work
             named |= at_work
         causes["degradation"] = ~named
-        for prefix, (whole, shares) in lost.items():
+        for prefix, (whole, shares) in missed.items():
             if prefix == "missed_cold" and u not in cooling:
                 continue
             share = shares.get(u, 0.0)
             for cause, at_work in causes.items():
                 truth[u][f"{prefix}_{cause}_j"] = whole * share * at_work * step_s
         truth[u]["potential_heat_w"] = clean[u]["sink_heat_w"]
-        if u in cooling:
-            truth[u]["potential_cold_w"] = could * _shares(cold, could > 0.0)[u]
 
 
-def _shares(short: dict[str, Array], real: Flags) -> dict[str, Array]:
-    """Return each machine's part in what they fell short of together [1]."""
-    short = {u: np.maximum(value, 0.0) for u, value in short.items()}
+def _shares(less: dict[str, Array], group: list[str], real: Flags) -> dict[str, Array]:
+    """Return each one's part in what a group fell short of together [1]."""
+    short = {u: np.maximum(less[u], 0.0) for u in group}
     total = np.sum(list(short.values()), axis=0)
-    return {
-        u: np.where(real, value / np.maximum(total, 1e-9), 0.0)
-        for u, value in short.items()
-    }
+    return {u: np.where(real, short[u] / np.maximum(total, 1e-9), 0.0) for u in group}
 
 
 def _planted(

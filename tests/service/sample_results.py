@@ -5,6 +5,7 @@ Made here and for the page's tests only; no figure in it was measured.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
@@ -370,3 +371,18 @@ def _latest(unit: str, other: str) -> dict[str, dict[str, tuple[float, datetime]
         "dry_cooler": {"rejected_heat_w": (211e3, NOW - timedelta(hours=3))},
         "district": {"delivered_heat_w": (1_104e3, fresh)},
     }
+
+
+def cooling(found: Results, unit: str = "hp2") -> Results:
+    """Return results in which a machine cools somebody: 8 kWh an hour, 2 missed."""
+    ledger = found.ledger.copy()
+    site, mine = (ledger["unit"] == name for name in ("site", unit))
+    missed = {f"missed_{cause}_j": 0.0 for cause in MISSED_CAUSES}
+    missed |= {"missed_override_j": 2 * 3.6e6, "missed_j": 2 * 3.6e6}
+    ledger.loc[mine, list(missed)] = list(missed.values())
+    ledger["cold_j"] = np.where(site, 8 * 3.6e6, np.nan)
+    ledger["missed_cold_j"] = np.where(site | mine, 2 * 3.6e6, np.nan)
+    ledger["missed_cold_eur"] = np.where(site | mine, 0.10, np.nan)
+    ledger["missed_delivered_j"] = ledger["missed_j"]
+    ledger["delivered_j"] = ledger["recovered_j"]
+    return replace(found, ledger=ledger)

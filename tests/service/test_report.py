@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sample_books import ZONE, books, metered
-from sample_results import NOW, results
+from sample_results import NOW, cooling, results
 from typer.testing import CliRunner
 
 from twin import kpi, simulate
@@ -123,6 +123,17 @@ def test_the_same_books_make_the_same_bytes(page):
     told = Reporting(boundary="after_heat_pump", on_site_meter=True)
 
     assert pages.document(pages.report(books(told=told), cases())) == page
+
+
+def test_cold_is_told_where_somebody_is_cooled(page):
+    """In a sentence, and in the whole that the accounts are shares of."""
+    found = pages.report(books(cooling(metered())))
+    text = re.sub(r"\s+", " ", pages.document(found))
+    assert "of cold were handed over." in text
+    assert "with the heat that it would have delivered. Why: held by hand" in (
+        re.sub(r"<[^>]+>", "", text)
+    )
+    assert "of cold were" not in page
 
 
 def test_recovered_and_missed_are_the_ledger_s():

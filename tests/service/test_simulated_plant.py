@@ -15,8 +15,8 @@ from ingest.payload import decode, index
 from ingest.reading import Reading
 from twin.plant import Action, Coolant, Use
 from twin.points import POINTS
-from twin.service.config import Config, load
 from twin.service.bench.ledger import COOLING
+from twin.service.config import Config, load
 from twin.simulate import (
     Cold,
     Scenario,

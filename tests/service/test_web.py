@@ -251,6 +251,22 @@ def test_the_sums_on_the_page_are_the_ledgers_and_no_joule_twice():
     assert drawn > 0
 
 
+def test_cold_is_told_where_somebody_is_cooled():
+    """How much was handed over and missed, and why; elsewhere not a word."""
+    with Site(sample_results.cooling(sample_results.results())) as served:
+        text = re.sub(r"\s+", " ", served.client.get("/").text)
+        whole = views.Range(NOW - timedelta(days=400), NOW)
+        cold = views.cold_view(served.results, whole)
+    assert "of cold were handed over." in text
+    assert "more were wanted, and a heat pump that could have made them" in text
+    assert cold is not None
+    assert cold.given_j == pytest.approx(4 * cold.missed_j)
+    assert cold.causes == (("held by hand", pytest.approx(cold.missed_j)),)
+    assert views.cold_view(sample_results.results(), whole) is None
+    with Site() as served:
+        assert "of cold were" not in served.client.get("/").text
+
+
 def test_a_cop_over_a_range_is_energy_over_energy():
     """The mean of hourly COPs is no COP."""
     kpis = pd.DataFrame(

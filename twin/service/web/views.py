@@ -385,7 +385,10 @@ def cold_view(results: Results, span: Range) -> Cold | None:
     if not (given > 0.0 or missed > 0.0):
         return None
     lines = within(results.ledger, span)
-    cooling = lines[lines["missed_cold_j"] > 0.0]
+    if span.unit in set(lines["unit"]):
+        lines = rows
+    # On the site's line the causes are those of heat.
+    cooling = lines[(lines["missed_cold_j"] > 0.0) & (lines["unit"] != SITE)]
     sums = {
         CAUSE_WORDS[cause]: float(cooling[f"missed_{cause}_j"].sum())
         for cause in MISSED_CAUSES

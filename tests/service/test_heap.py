@@ -30,7 +30,7 @@ del warm
 before, large, small = held(), [], []
 for _ in range(20):
     large.append(np.ones(1 << 20))
-    small.append(bytearray(2000))
+    small.append(bytearray(100_000))  # no hole of before holds it
 del large
 print(told, held() - before)
 """

@@ -162,7 +162,7 @@ def test_laws_of_every_plant_that_cools(
     assert (site.cold_stored_heat_w <= 0.0).all()
     # beyond the demand is the controller's error: at its least flow the water
     # leaves cooler than it thinks, and the COP is better
-    assert -site.cold_stored_heat_w.sum() <= 0.02 * site.cold_heat_w.sum()
+    assert -site.cold_stored_heat_w.sum() <= 0.03 * site.cold_heat_w.sum()
     could = sum(made.truth[unit.id].potential_cold_w for unit in cooling)
     assert (could <= site.cold_demand_w * (1.0 + 1e-12)).all()
     for truth in made.truth.values():

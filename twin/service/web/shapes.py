@@ -82,6 +82,7 @@ class Case(_Shape):
     out_of_service: Note | None
     dismissed: Dismissal | None
     suppressed_by: str
+    untold: bool
 
 
 class Entry(_Shape):

@@ -166,7 +166,7 @@ def too_little(state: State, wanted: Array, rules: Rules) -> Flags:
     if state.machine.cools:
         # A little less cold than its least makes would freeze the water, and what a
         # cold makes is known to some per cent.
-        on, off = rules.cools_from, 1.0
+        on, off = rules.cools_from, rules.cools_on
     starts, stops = wanted >= on * least, wanted < off * least
     runs = np.where(starts, 1.0, np.where(stops, 0.0, np.nan))
     told = pd.Series(runs).ffill().fillna(0.0).to_numpy(dtype=float)

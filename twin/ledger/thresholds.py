@@ -44,9 +44,10 @@ class Rules:
         screw turns down to a quarter or a third, and starts with a margin. [1]
     runs_on
         One that started for its least heat runs on down to this share of it. [1]
-    cools_from
+    cools_from, cools_on
         One that cools somebody starts where his cold makes so many times its least
-        heat, and runs on down to its least. [1]
+        heat, and runs on down to so many: what a cold makes hangs on its COP, and a
+        little less would freeze his water. [1]
     """
 
     least_share: float = 0.02
@@ -66,6 +67,7 @@ class Rules:
     least_load: float = 0.4
     runs_on: float = 0.85
     cools_from: float = 1.2
+    cools_on: float = 1.1
 
     def least_heat_w(self, machine: Machine) -> float:
         """Return the least heat that a machine starts for. [W].

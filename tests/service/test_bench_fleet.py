@@ -36,3 +36,42 @@ def test_a_plant_is_its_seed_s() -> None:
     for plan in (one, two):
         learnt = plan.start + plan.reference_length
         assert all(learnt <= fault.start < plan.stop for fault in plan.faults)
+
+
+def rows(**wrong: object) -> list[dict[str, object]]:
+    """Return what a run of two plants gave, as it should be but for what is said."""
+    took = {"seconds": 10.0, "cpu_s": 9.0, "load_before": 0.0}
+    truth = {"plant-1": {"findings.json": "aa"}, "plant-2": {"findings.json": "bb"}}
+    one = [
+        {"case": f"60 d, 60 min, {name} alone", **took, "sha256": files}
+        for name, files in truth.items()
+    ]
+    killed = {"killed": "plant-1", "killed_at_day": 30, "begun": 2, "lost": 0}
+    way = {**took, **killed, "sha256": truth, **wrong}
+    control = {**way, "begun": 1, "lost": 2, **wrong}
+    what = "60 d, 60 min, plant-1 to plant-2, 2 workers"
+    return [
+        *one,
+        {"case": f"{what}: dask_killed", **way},
+        {"case": f"{what}: control", **control},
+    ]
+
+
+def test_figures_are_sums_and_promises_can_break() -> None:
+    """Two plants of ten seconds in ten: twice as fast; a fault breaks its promise."""
+    figures, promises = bench.figures_of(rows(), HOW)
+
+    assert all(promises.values())
+    assert len(promises) == 3
+    assert figures["one_by_one"]["seconds"] == 20.0
+    assert figures["dask_killed"]["speed_up"] == 2.0
+    assert figures["dask_killed"]["equal"] == 2
+    other = {"plant-1": {"findings.json": "aa"}, "plant-2": {"findings.json": "b"}}
+    for wrong, broken in (
+        ({"sha256": other}, "dask_killed: every plant's bytes are equal"),
+        ({"begun": 1}, "dask_killed: a worker was killed, and its plant went on"),
+        ({"killed": ""}, "dask_killed: a worker was killed, and its plant went on"),
+        ({"lost": 0}, "the control loses plants"),
+    ):
+        _, promises = bench.figures_of(rows(**wrong), HOW)
+        assert not promises[broken]

@@ -1751,6 +1751,9 @@ def bench_fleet(
     kills_only: Annotated[
         bool, typer.Option("--kills-only", help="Leave out the runs without a kill.")
     ] = False,
+    resume: Annotated[
+        Path | None, typer.Option(help="A file of what was run, to go on with.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Measure a fleet by processes and by Dask, a killed worker included."""
@@ -1762,6 +1765,7 @@ def bench_fleet(
         how=bench.How(days, minutes, workers),
         folder=folder,
         undisturbed=not kills_only,
+        resume=resume,
     )
     broken = [name for name, kept in promises.items() if not kept]
     if json:

@@ -24,6 +24,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,9 @@ from typing import Any
 import numpy as np
 
 from twin.service import executors, fleet, history
-from twin.service.bench.seeds import say
+from twin.service.bench.seeds import Row, collect, say
 from twin.service.config import load
-from twin.service.fleet import Member, Outcome, Standing
+from twin.service.fleet import Member, Standing
 from twin.simulate import Fault, FaultKind, Scenario, scenario, simulate, write
 
 DATA = "data/*.parquet"
@@ -127,19 +128,13 @@ def plants(folder: Path, seeds: Sequence[int], how: How) -> tuple[Member, ...]:
 # --- the ways -------------------------------------------------------------------
 
 
-def one_by_one(named: Sequence[Member], out: Path) -> dict[str, float]:
-    """Replay plant after plant in this process, as ``hptwin replay`` does."""
+def alone(member: Member, out: Path) -> dict[str, Any]:
+    """Replay a plant in this process, as ``hptwin replay`` does."""
     clock = Clock()
-    for number, member in enumerate(named, start=1):
-        began = time.monotonic()
-        history.replayed(
-            load(member.file, {}),
-            fleet.data_of(member, DATA),
-            out=out / member.name,
-        )
-        took = time.monotonic() - began
-        say(f"{member.name}: {took:.1f} s ({number} of {len(named)})")
-    return clock.read()
+    history.replayed(
+        load(member.file, {}), fleet.data_of(member, DATA), out=out / member.name
+    )
+    return {**clock.read(), "sha256": fleet.digests(out / member.name)}
 
 
 class Clock:
@@ -245,32 +240,55 @@ class Killer:
                     return
 
 
-def through(
+def together(
     named: Sequence[Member],
-    out: Path,
     executor: Callable[[], AbstractContextManager[Executor]],
     kill_after: int | None = None,
-) -> tuple[dict[str, Any], list[Outcome], Killer]:
+) -> dict[str, Any]:
     """Replay a fleet, the workers' start included.
+
+    Parameters
+    ----------
+    named : sequence of Member
+        Its plants.
+    executor : callable
+        Opens who computes.
+    kill_after : int, optional
+        After how many plant-days a worker is killed.
 
     Returns
     -------
-    dict, list of Outcome, Killer
-        What it took, what became of it, and who was killed.
+    dict
+        What it took, the digests by plant, and of the plant whose worker was killed
+        its name, on which day, how many days its next worker found done and how
+        often it was begun.
     """
-    killer = Killer(out, named)
-    if kill_after is not None:
-        killer.after(kill_after)
-    clock = Clock()
-    try:
-        with executor() as workers:
-            outcomes = fleet.replay(
-                named, workers, out, pattern=DATA, progress=killer.told, tell=say
-            )
-    finally:
+    with tempfile.TemporaryDirectory(prefix="hptwin-fleet-") as aside:
+        out = Path(aside)
+        killer = Killer(out, named)
         if kill_after is not None:
-            killer.end()
-    return clock.read(), outcomes, killer
+            killer.after(kill_after)
+        clock = Clock()
+        try:
+            with executor() as workers:
+                outcomes = fleet.replay(
+                    named, workers, out, pattern=DATA, progress=killer.told, tell=say
+                )
+        finally:
+            if kill_after is not None:
+                killer.end()
+        told = clock.read()
+        of = next((one for one in outcomes if one.name == killer.name), None)
+        return {
+            **told,
+            "findings": sum(one.findings for one in outcomes),
+            "lost": sum(one.trouble is not None for one in outcomes),
+            "killed": killer.name,
+            "killed_at_day": None if killer.killed is None else killer.killed.done,
+            "went_on_from": 0 if of is None else of.went_on_from,
+            "begun": 0 if of is None else of.attempts,
+            "sha256": written(named, out),
+        }
 
 
 # --- the figures ----------------------------------------------------------------
@@ -298,6 +316,7 @@ def run(
     how: How = How(),
     folder: Path | None = None,
     undisturbed: bool = True,
+    resume: Path | None = None,
 ) -> tuple[dict[str, Any], dict[str, bool]]:
     """Replay a fleet in all ways.
 
@@ -311,71 +330,78 @@ def run(
         Where the plants are written, or were before; a temporary one else.
     undisturbed : bool
         Whether to run both also without a kill.
+    resume : Path, optional
+        A file of what was already run, which this one goes on with.
 
     Returns
     -------
     dict, dict
-        Plain figures: of each way what it took (see :class:`Clock`), its speed-up over
-        one by one, how many plants have equal bytes, who was killed; and by promise
-        whether it is kept.
+        Figures, and by promise whether it is kept.
     """
     with tempfile.TemporaryDirectory(prefix="hptwin-fleet-") as aside:
         named = plants(folder or Path(aside) / "plants", range(seed, seed + count), how)
-        return measured(named, how, Path(aside), undisturbed=undisturbed)
+        rows = collect(cases(named, how, Path(aside), undisturbed), resume)
+    return figures_of(rows, how)
 
 
-def measured(
-    named: Sequence[Member], how: How, aside: Path, *, undisturbed: bool = True
-) -> tuple[dict[str, Any], dict[str, bool]]:
-    """Replay plants in all ways, and compare."""
-    half = len(named) * how.days // 2
+def cases(
+    named: Sequence[Member], how: How, aside: Path, undisturbed: bool
+) -> Iterator[tuple[str, Callable[[], Row]]]:
+    """Yield each plant by itself, the ways of replaying all, and the control."""
+    what = f"{how.days} d, {how.minutes} min"
+    fleet_of = f"{what}, {named[0].name} to {named[-1].name}, {how.workers} workers"
+    for member in named:
+        yield f"{what}, {member.name} alone", partial(alone, member, aside)
     ways: dict[str, Callable[[], AbstractContextManager[Executor]]] = {
-        "processes": lambda: executors.opened(f"processes={how.workers}"),
-        "dask": lambda: dask(how.workers),
+        "processes": partial(executors.opened, f"processes={how.workers}"),
+        "dask": partial(dask, how.workers),
     }
+    half = len(named) * how.days // 2
+    for name, executor in ways.items():
+        if undisturbed:
+            yield f"{fleet_of}: {name}", partial(together, named, executor)
+        yield f"{fleet_of}: {name}_killed", partial(together, named, executor, half)
+    # The first plants' days are enough to lose some.
+    plain = partial(plain_pool, how.workers)
+    yield f"{fleet_of}: control", partial(together, named, plain, how.days // 2)
+
+
+def figures_of(rows: Sequence[Row], how: How) -> tuple[dict[str, Any], dict[str, bool]]:
+    """Lay what was written together beside what each plant's replay wrote."""
+    one = [row for row in rows if row["case"].endswith(" alone")]
+    rest = {row["case"].rpartition(": ")[2]: dict(row) for row in rows[len(one) :]}
+    truth = {_plant(row): row["sha256"] for row in one}
     figures: dict[str, Any] = {
-        "plants": len(named),
-        "unit_years": len(named) * how.days / 365.0,
+        "plants": len(one),
+        "unit_years": len(one) * how.days / 365.0,
         "minutes": how.minutes,
         "workers": how.workers,
         "cores": len(os.sched_getaffinity(0)),
-        "one_by_one": one_by_one(named, aside / "one_by_one"),
+        "one_by_one": {
+            "seconds": sum(row["seconds"] for row in one),
+            "cpu_s": sum(row["cpu_s"] for row in one),
+            "load_before": sum(row["load_before"] for row in one) / len(one),
+        },
     }
-    truth = written(named, aside / "one_by_one")
     promises: dict[str, bool] = {}
-    for name, executor in ways.items():
-        for kill in (False, True) if undisturbed else (True,):
-            way = f"{name}_killed" if kill else name
-            say(way)
-            told, outcomes, killer = through(
-                named, aside / way, executor, half if kill else None
+    for way, row in rest.items():
+        digests = row.pop("sha256")
+        row.pop("case")
+        figures[way] = row
+        if way == "control":
+            kept = bool(row["killed"]) and row["lost"] > 0
+            promises["the control loses plants"] = kept
+            continue
+        row["speed_up"] = figures["one_by_one"]["seconds"] / row["seconds"]
+        row["equal"] = equal(truth, digests)
+        promises[f"{way}: every plant's bytes are equal"] = row["equal"] == len(one)
+        if way.endswith("_killed"):
+            promises[f"{way}: a worker was killed, and its plant went on"] = (
+                bool(row["killed"]) and row["begun"] > 1
             )
-            told["speed_up"] = figures["one_by_one"]["seconds"] / told["seconds"]
-            told["equal"] = equal(truth, written(named, aside / way))
-            if kill:
-                told |= _told(killer, outcomes)
-                kept = told["begun"] > 1
-                promises[f"{way}: a worker was killed, and its plant went on"] = kept
-            promises[f"{way}: every plant's bytes are equal"] = told["equal"] == len(
-                named
-            )
-            figures[way] = told
-            figures["findings"] = sum(one.findings for one in outcomes)
-    say("control")
-    told, outcomes, killer = through(
-        named, aside / "control", lambda: plain_pool(how.workers), how.days // 2
-    )
-    lost = sum(one.trouble is not None for one in outcomes)
-    figures["control"] = told | _told(killer, outcomes) | {"plants_lost": lost}
-    promises["the control loses plants"] = killer.killed is not None and lost > 0
     return figures, promises
 
 
-def _told(killer: Killer, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    of = next((one for one in outcomes if one.name == killer.name), None)
-    return {
-        "plant": killer.name,
-        "killed_at_day": None if killer.killed is None else killer.killed.done,
-        "went_on_from": 0 if of is None else of.went_on_from,
-        "begun": 0 if of is None or killer.killed is None else of.attempts,
-    }
+def _plant(row: Row) -> str:
+    """Return whose replay by itself a row is."""
+    return str(row["case"]).removesuffix(" alone").rpartition(", ")[2]

@@ -482,8 +482,9 @@ def test_two_shards_keep_the_very_ledger_that_one_process_keeps(site: Site) -> N
             assert same(site)
 
             # The leader's page has what the other reads, the other's the results.
-            assert set(one.live.snapshot()) == units
-            assert set(two.live.snapshot()) == units - own
+            # Values reach a page by a round of their own, every two seconds.
+            assert until_true(lambda: set(one.live.snapshot()) == units)
+            assert until_true(lambda: set(two.live.snapshot()) == units - own)
             two.judge()
             until = instant(start + DAY)
             assert two.view.results.summary["judged_until"] == until

@@ -31,9 +31,8 @@ from ingest import files
 from twin import simulate
 from twin.service.alarms import Alarms
 from twin.service.cli import app
-from twin.service.config import load
+from twin.service.config import load, open_configured
 from twin.service.replay import replay
-from twin.service.run import open_configured
 from twin.service.state import State
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -27,11 +27,10 @@ from ingest import files
 from ingest.archive import open_archive
 from twin.service import cli, executors, fleet, history, models
 from twin.service.bench import fleet as bench
-from twin.service.config import load
+from twin.service.config import load, open_configured
 from twin.service.executors import ExecutorError, NoClusterError, Processes, Tls
 from twin.service.fleet import FleetError, Member, Outcome, Standing, Trouble
 from twin.service.replay import replay
-from twin.service.run import open_configured
 from twin.simulate import Scenario, Unit, simulate, write
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

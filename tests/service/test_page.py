@@ -23,6 +23,8 @@ from test_fitted import shelf
 from twin.service import report
 from twin.service.alarms import Alarms
 from twin.service.models import Library
+from twin.service.playback import Playback
+from twin.service.report import Press
 from twin.service.results import Live, Results, ResultsView
 from twin.service.state import State
 from twin.service.web.app import Server, create_app
@@ -75,6 +77,8 @@ class Visit:
         *units: str,
         heartbeat: float = 1.0,
         library: Library | None = None,
+        playback: Playback | None = None,
+        press: Press | None = None,
         **context: object,
     ) -> None:
         units = units or ("hp1", "hp2")
@@ -93,6 +97,9 @@ class Visit:
             timezone="Europe/Copenhagen",
             heartbeat=heartbeat,
             shelf=library,
+            playback=playback,
+            replays=None if playback is None else playback.folder,
+            press=press,
         )
         self.server = Server(self.app, port=0)
         self.context = browser.new_context(**context)

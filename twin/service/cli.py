@@ -1228,7 +1228,7 @@ def recalibrate(
     from calibration.registry import RegistryError
     from ingest.archive import ArchiveError, ArchiveUnavailableError
     from twin.service import models
-    from twin.service.run import open_configured
+    from twin.service.config import open_configured
 
     wired = load_config(config, as_json=json)
     try:
@@ -1320,8 +1320,8 @@ def models_show(
 
 def _draw_model(wired: Config, unit: str, version: str, plot: Path) -> None:
     from calibration.registry import Registry
+    from twin.service.config import open_configured
     from twin.service.models import Library
-    from twin.service.run import open_configured
     from twin.service.web import fitted
 
     with closing(open_configured(wired.archive, read_only=True)) as archive:

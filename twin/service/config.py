@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -46,6 +46,9 @@ from twin.service import reporting, timetables
 from twin.service.reporting import Reporting
 from twin.timetable import Timetable
 from twin.units import UnitError, conversion, quantity
+
+if TYPE_CHECKING:
+    from ingest.archive import Archive
 
 ENVIRONMENT = "HPTWIN_"
 DEFAULT_FILE = "plant.toml"
@@ -1490,3 +1493,30 @@ def _shown(value: Any) -> str:
     if value is None or isinstance(value, (dict, list)):
         return ""
     return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def open_configured(config: ArchiveConfig, *, read_only: bool = False) -> Archive:
+    """Open the archive that a configuration names.
+
+    Raises
+    ------
+    ingest.archive.ArchiveError
+        If its settings are not those of its kind.
+    """
+    from ingest.archive import open_archive
+
+    if config.kind == "parquet":
+        config.path.mkdir(parents=True, exist_ok=True)
+        return open_archive(
+            "parquet",
+            directory=config.path,
+            read_only=read_only,
+            retention_days=config.retention_days or None,
+        )
+    hidden = secret(config.secret_file, config.secret_env)
+    settings: dict[str, Any] = {"url": config.url, "database": config.database}
+    if config.username:
+        settings |= {"username": config.username, "password": hidden}
+    else:
+        settings |= {"org": config.org, "token": hidden}
+    return open_archive("influxdb", **settings)

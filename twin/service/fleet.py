@@ -625,8 +625,8 @@ def candidate(
     member: Member, unit: str, packages: Mapping[str, str]
 ) -> Judged | Outcome:
     """Judge a candidate of one machine, on a worker; nothing is written."""
+    from twin.service.config import open_configured
     from twin.service.models import judged
-    from twin.service.run import open_configured
 
     _alike(packages)
     with _ALONE:

@@ -15,7 +15,7 @@ from calibration.registry import Registry, Role
 from calibration.whatif import Day
 from twin import __version__
 from twin.service.checkpoint import Checkpoints, forget, key_of
-from twin.service.config import Config
+from twin.service.config import Config, open_configured
 from twin.service.replay import Progress, from_files, replay
 from twin.service.results import Results, finding_to_dict, plain, to_json
 from twin.service.suppose import (
@@ -173,9 +173,6 @@ def _opened(
     if files:
         archive, verdicts = from_files(files, config.sources, zone=zone)
     else:
-        # The whole service comes with it, which files do not need.
-        from twin.service.run import open_configured
-
         archive = open_configured(config.archive, read_only=True)
     try:
         yield archive, verdicts

@@ -19,8 +19,7 @@ from ingest.archive.table import ms
 from ingest.broker import DROPPED, VERSION, BrokerError, probe
 from ingest.decoder import Decoder
 from ingest.journal import Message
-from twin.service.config import ArchiveConfig, Config
-from twin.service.run import open_configured
+from twin.service.config import ArchiveConfig, Config, open_configured
 from twin.service.state import look
 
 

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 from prometheus_client import ProcessCollector
 
 from calibration.registry import Registry, RegistryError
-from ingest.archive import open_archive
 from ingest.archive.table import moment, ms
 from ingest.broker import Publisher, Subscriber
 from ingest.decoder import Decoder
@@ -31,10 +30,12 @@ from twin.plant import Plant
 from twin.service import silence, telemetry
 from twin.service.alarms import Alarms
 from twin.service.assess import DAY, LEAD, Assessor, Telemetry
-from twin.service.config import ArchiveConfig, Config, secret
+from twin.service.config import Config, open_configured
 from twin.service.models import Library
 from twin.service.notify import Notifier, Route
+from twin.service.playback import Playback
 from twin.service.replay import cut, midnight, period, readings, units_of
+from twin.service.report import Press
 from twin.service.results import Live, Results, ResultsError, ResultsView
 from twin.service.shards import Roster, Shard, share
 from twin.service.state import (
@@ -52,7 +53,6 @@ if TYPE_CHECKING:
     from apscheduler.schedulers.background import BackgroundScheduler
     from prometheus_client import CollectorRegistry
 
-    from ingest.archive import Archive
 
 _log = logging.getLogger(__name__)
 
@@ -92,31 +92,6 @@ def _named(shards: Sequence[Shard]) -> str:
 def utc_now() -> datetime:
     """Return the time by the machine's clock. UTC."""
     return datetime.now(UTC)
-
-
-def open_configured(config: ArchiveConfig, *, read_only: bool = False) -> Archive:
-    """Open the archive that a configuration names.
-
-    Raises
-    ------
-    ingest.archive.ArchiveError
-        If its settings are not those of its kind.
-    """
-    if config.kind == "parquet":
-        config.path.mkdir(parents=True, exist_ok=True)
-        return open_archive(
-            "parquet",
-            directory=config.path,
-            read_only=read_only,
-            retention_days=config.retention_days or None,
-        )
-    hidden = secret(config.secret_file, config.secret_env)
-    settings: dict[str, Any] = {"url": config.url, "database": config.database}
-    if config.username:
-        settings |= {"username": config.username, "password": hidden}
-    else:
-        settings |= {"org": config.org, "token": hidden}
-    return open_archive("influxdb", **settings)
 
 
 def every(seconds: float) -> Any:
@@ -251,6 +226,8 @@ class Service:
             page=config.web.url,
         )
         self.alarms = Alarms(self.state, compose=self.notifier.compose)
+        self.playback = Playback(config, config.state_dir / "replays", self.state)
+        stack.callback(self.playback.close)
         app = create_app(
             self.view,
             self.alarms,
@@ -258,7 +235,14 @@ class Service:
             plant=self.plant,
             delivery=self.notifier,
             shelf=Library(self.registry, self.plant, self.archive, self.state),
-            replays=config.state_dir / "replays",
+            replays=self.playback.folder,
+            playback=self.playback,
+            press=Press(
+                lambda: self.view.results,
+                lambda: self.alarms.board.cases,
+                config.reporting,
+                self.plant,
+            ),
             counts=self.quality,
             problems=self.problems,
             deaths=self.deaths,

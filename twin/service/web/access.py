@@ -58,7 +58,7 @@ _FREE_UNDER = "/static/"
 LOCAL = ("/metrics", "/readyz")
 _ANYBODY = ("/logout", "/password")
 _ADMINS = ("/users", "/tokens")
-_OPERATORS = ("/alarm/", "/models/")
+_OPERATORS = ("/alarm/", "/models/", "/replays/")
 _FORWARDED = (b"x-forwarded-for", b"forwarded", b"x-real-ip")
 
 

@@ -45,6 +45,8 @@ from twin.finding import total_cost
 from twin.plant import Plant
 from twin.points import DIMENSIONLESS, unit_of
 from twin.service.alarms import ActionError, Alarms, Closure, Severity
+from twin.service.playback import Playback, PlaybackError
+from twin.service.reporting import ReportError
 from twin.service.results import (
     Live,
     Results,
@@ -63,6 +65,8 @@ from twin.service.web import (
     causes,
     estimated,
     instruments,
+    replays,
+    reports,
     views,
 )
 from twin.service.web import field as say
@@ -164,6 +168,10 @@ class Page:
         Who keeps the models; None shows what the results say of them.
     replays
         Where replays are kept that are shown beside what the service finds.
+    playback
+        Who replays what the page is asked for; None where nobody does.
+    press
+        Who writes the reports; None where nobody does.
     counts
         Verdicts of payloads since the start, by name.
     problems
@@ -191,6 +199,8 @@ class Page:
     delivery: Delivery | None = None
     shelf: Library | None = None
     replays: Path | None = None
+    playback: Playback | None = None
+    press: reports.Press | None = None
     counts: Callable[[], Mapping[str, float]] = _no_counts
     problems: Callable[[], Sequence[str]] = _no_problems
     deaths: Callable[[], Sequence[str]] = _no_problems
@@ -235,6 +245,10 @@ def create_app(
     app.include_router(
         beside.router(lambda: page.view.results, page.replays, room.render)
     )
+    app.include_router(
+        replays.router(page.playback, page.plant, page.clock, room.render, _done)
+    )
+    app.include_router(reports.router(page.press, room.render))
     access.routes(app, door, room.render, _inside)
     app.mount("/static", StaticFiles(directory=_HERE / "static"), name="static")
     app.add_middleware(access.Gate, door=door)
@@ -369,6 +383,8 @@ class _Room:
             results=results,
             units=unit_ids(self._page),
             has_models=self._page.shelf is not None,
+            has_replays=self._page.playback is not None,
+            has_reports=self._page.press is not None,
             unit=context.pop("unit", ""),
             now=self._page.clock(),
             who=unquote(request.cookies.get(_COOKIE, "")),
@@ -1270,6 +1286,14 @@ def _errors(app: FastAPI, room: _Room) -> None:
     @app.exception_handler(ActionError)
     def _refused(request: Request, error: ActionError) -> Response:
         return answer(request, 409, str(error))
+
+    @app.exception_handler(PlaybackError)
+    def _not_replayed(request: Request, error: PlaybackError) -> Response:
+        return answer(request, 409, str(error))
+
+    @app.exception_handler(ReportError)
+    def _not_written(request: Request, error: ReportError) -> Response:
+        return answer(request, 404, str(error))
 
     @app.exception_handler(UsersError)
     def _not_so(request: Request, error: UsersError) -> Response:

@@ -76,7 +76,7 @@ def _svg(course: Course, names: tuple[str, str]) -> Markup:
         return np.asarray(_HIGH - _BOTTOM - share * (_HIGH - _TOP - _BOTTOM))
 
     parts = [
-        f'<svg class="beside" viewBox="0 0 {_WIDE} {_HIGH}" role="img">',
+        f'<svg class="duo" viewBox="0 0 {_WIDE} {_HIGH}" role="img">',
         f"<title>{escape(_words(course, names))}</title>",
     ]
     for value in _round(low, high):
@@ -88,8 +88,9 @@ def _svg(course: Course, names: tuple[str, str]) -> Markup:
         )
     for time in _months(first, last):
         at = float(x(np.array([time.timestamp()]))[0])
+        side = "end" if at > _WIDE - _LEFT else "middle"
         parts.append(
-            f'<text x="{at:.1f}" y="{_HIGH - 7}" text-anchor="middle">'
+            f'<text x="{at:.1f}" y="{_HIGH - 7}" text-anchor="{side}">'
             f"{time:%b %y}</text>"
         )
     for kind, days, values in zip("ab", seconds, course.ratios, strict=True):

@@ -8,9 +8,9 @@ in UTC but for charts, whose times are seconds since 1970.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, TypeAdapter
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, TypeAdapter
 
 Number = float | None
 Severity = Literal["low", "medium", "high"]
@@ -203,6 +203,37 @@ class Chart(BaseModel):
     reason: str = ""
 
 
+class Course(_Shape):
+    """How a replay that the page was asked for is going, or how it went."""
+
+    name: str
+    who: str
+    begun: AwareDatetime
+    words: str
+    days_done: int
+    days: int
+    running: bool
+    problem: str
+
+
+class Kept(_Shape):
+    """A replay that is kept; without an end it is unfinished."""
+
+    name: str
+    from_: Annotated[AwareDatetime | None, Field(alias="from")]
+    to: AwareDatetime | None
+    suppose: str
+    until: AwareDatetime | None
+    findings: int
+
+
+class Replays(_Shape):
+    """What is being replayed, and what has been."""
+
+    course: Course | None
+    kept: list[Kept]
+
+
 class Standing(_Shape):
     """How the service is, and why it is not better."""
 
@@ -222,6 +253,7 @@ _SHAPES: Mapping[str, Any] = {
     # A value and its time.
     "/api/live": dict[str, dict[str, list[Number | AwareDatetime]]],
     "/api/quality": Quality,
+    "/api/replays": Replays,
     "/api/charts/cop": Chart,
     "/api/charts/health": Chart,
     "/api/charts/detector": Chart,
@@ -246,6 +278,8 @@ def content(path: str) -> tuple[dict[str, Any], dict[str, Any]]:
         return {"text/csv": words}, {}
     if path.endswith(".svg"):
         return {"image/svg+xml": words}, {}
+    if path.endswith(".pdf"):
+        return {"application/pdf": words}, {}
     if path == "/metrics":
         return {"text/plain": words}, {}
     if path == "/events":

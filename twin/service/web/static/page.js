@@ -236,6 +236,24 @@ async function chart(place) {
   });
 }
 
+// --- a replay ----------------------------------------------------------------
+
+// At its end, or with another one, the page is another.
+async function follow(place) {
+  let course = null;
+  try {
+    course = (await (await fetch("/api/replays")).json()).course;
+  } catch (error) {
+    return;  // the line above says that the twin does not answer
+  }
+  if (!course || !course.running) return window.location.reload();
+  place.querySelector("[role=status]").textContent = course.words;
+  const bar = place.querySelector("progress");
+  if (course.days) { bar.max = course.days; bar.value = course.days_done; }
+}
+
+const course = document.getElementById("course");
+if (course) setInterval(follow, 2000, course);
 for (const place of document.querySelectorAll("[data-chart]")) chart(place);
 age();
 setInterval(age, 1000);

@@ -29,6 +29,7 @@ import numpy as np
 
 from ingest import checks
 from ingest.archive.table import (
+    DAY_MS,
     ArchiveError,
     ArchiveUnavailableError,
     Refused,
@@ -143,6 +144,7 @@ class Intake:
         self._decoder = Decoder(self._sources)
         self._judging = threading.Lock()
         self._delays: dict[str, deque[int]] = {}
+        self._days: set[int] = set()
         self._unremembered = 0
         self._journal_problem = ""
         self._archive_problem = ""
@@ -195,6 +197,15 @@ class Intake:
     def latest(self) -> dict[tuple[str, str], Latest]:
         """Return the newest reading of each point."""
         return self._checker.latest()
+
+    def days(self) -> list[datetime]:
+        """Return the midnights that begin the days readings have come for.
+
+        Since this was last asked. UTC, in order.
+        """
+        with self._judging:
+            days, self._days = self._days, set()
+        return [moment(day * DAY_MS) for day in sorted(days)]
 
     def clock_offsets(self) -> dict[str, float]:
         """Return how much later than their stamps messages arrive, by topic.
@@ -361,6 +372,9 @@ class Intake:
                 if refused is None:
                     self._checker = Checker(self._counters)  # it saw what is not kept
                     return
+                # What is said at midnight belongs to the day that ends there.
+                days = np.unique((judged.kept.times - 1) // DAY_MS)
+                self._days.update(days.tolist())
                 self._compare_clocks(batch.messages, decoded)
                 tally = _tally(batch.messages, decoded, judged, refused)
                 self._unremembered += sum(len(m.payload) for m in batch.messages)

@@ -323,6 +323,12 @@ class Assessor:
         """The units that the last day could be judged of."""
         return self._judged
 
+    @property
+    def begins(self) -> datetime | None:
+        """The end of the first interval that is accounted for, None before one."""
+        first = [part["time"].min() for part in self._ledger if len(part)]
+        return min(first).to_pydatetime() if first else None
+
     def carried(self) -> dict[str, Any]:
         """Return all that goes from one day to the next, for a checkpoint."""
         # Days that came one by one are one table each: a file each, if kept so.
@@ -405,6 +411,32 @@ class Assessor:
             twin.probes = memories[unit]
         self._set_aside += set_aside
         self.until = stop
+
+    def amend(self, stop: datetime, frames: Frames) -> None:
+        """Account anew for a day that has been judged: readings came after that.
+
+        Ledger and key figures of that day are replaced, by the models that serve
+        now and by which probes are known to lie. What was judged of equipment and
+        instruments stands: evidence adds up from day to day, and nobody is told
+        today what was wrong then.
+
+        Parameters
+        ----------
+        stop, frames
+            As of :meth:`day`.
+        """
+        start = stop - DAY
+        now = self._expected, self._stores
+        self._expected, self._stores = {}, {}
+        with _BLAS.limit(limits=1, user_api="blas"):
+            _, honest, _ = self._watch(frames, start, stop, learn=False)
+            tables = self._interval_tables(honest, start)
+            accounts, hours = self._account(tables, self._healthy(tables), keep=False)
+        self._expected, self._stores = now
+        self._ledger = [_with_day(_joined(self._ledger), accounts, stop)]
+        self._kpis = [_with_day(_joined(self._kpis), hours, stop)]
+        if self.until is not None and stop > self.until - _LEDGER_LOOK:
+            self._recent = _with_day(self._recent, accounts, stop)
 
     def glance(
         self,
@@ -1400,6 +1432,15 @@ def _newest(frame: pd.DataFrame) -> dict[str, tuple[float, datetime]]:
         )
         if known[row, column]
     }
+
+
+def _with_day(
+    table: pd.DataFrame, parts: Iterable[pd.DataFrame], stop: datetime
+) -> pd.DataFrame:
+    """Return a table with these rows in place of those of the day until ``stop``."""
+    early = table["time"] <= pd.Timestamp(stop - DAY)
+    late = table["time"] > pd.Timestamp(stop)
+    return _joined([table[early], *parts, table[late]])
 
 
 def _joined(parts: Iterable[pd.DataFrame | None]) -> pd.DataFrame:

@@ -8,6 +8,7 @@ handed down as an argument from here.
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import threading
 import time
@@ -36,7 +37,14 @@ from twin.service.notify import Notifier, Route
 from twin.service.playback import Playback
 from twin.service.replay import cut, midnight, period, readings, units_of
 from twin.service.report import Press
-from twin.service.results import Live, Results, ResultsError, ResultsView
+from twin.service.results import (
+    Live,
+    Results,
+    ResultsError,
+    ResultsView,
+    instant,
+    parse_instant,
+)
 from twin.service.shards import Roster, Shard, share
 from twin.service.state import (
     AuditEntry,
@@ -68,6 +76,9 @@ _BEHIND = 5000
 _QUIET_S = 120.0
 _TELL_EVERY_S = 2.0
 _LOOK_BACK = timedelta(days=35)
+_LATE_DAYS = "late/"
+# A backlog is accounted for once, not as often as somebody looks while it comes.
+_LATE_QUIET = timedelta(minutes=2)
 # How long a loop may take to come round before it counts as dead. Judging says
 # so with every day, in which every machine may be recalibrated; delivering may
 # wait for a time-out of each message; a write waits for the database's. The
@@ -262,6 +273,7 @@ class Service:
         )
         self.page.start()
         stack.callback(self.page.close)
+        stack.callback(self._remember_late)
         self.intake.start()
         stack.callback(self.intake.stop)
         for loop in ("page", "intake-archive", "intake-journal"):
@@ -493,6 +505,7 @@ class Service:
             if self.intake.counts().in_flight > _BEHIND:
                 # A day whose readings are still in the journal is not over.
                 return
+            self._hear_late(now)
             if self._roster is not None and not self._takes_the_chair(now):
                 return
             self._follow(now)
@@ -502,6 +515,7 @@ class Service:
                     return
                 self._judge_day(day, last=day == over[-1])
             if self._leads():
+                self._amend(now)
                 self._glance(now)
 
     def _follow(self, now: datetime) -> None:
@@ -657,6 +671,52 @@ class Service:
             results.write(self._results_dir)
             self.view.publish(results)
             self._told = time.monotonic()
+
+    def _hear_late(self, now: datetime) -> None:
+        """Note which judged days readings have come for, until they are accounted."""
+        told = self.view.results.summary.get("judged_until")
+        until = parse_instant(str(told)) if told else None
+        days = [instant(day) for day in self.intake.days() if until and day < until]
+        if days:
+            name = f"{_LATE_DAYS}{self._shard or ''}"
+            known = json.loads(self.state.fact(name) or "{}").get("days", ())
+            noted = {"days": sorted({*known, *days}), "at": instant(now)}
+            self.state.save(facts={name: json.dumps(noted)})
+
+    def _remember_late(self) -> None:
+        """Note what came since the last look, for the process after this one."""
+        with contextlib.suppress(StateError):
+            self._hear_late(self._clock())
+
+    def _amend(self, now: datetime) -> None:
+        """Account anew for days whose readings came late, once no more come."""
+        noted = {
+            name: text for name, text in self.state.facts(_LATE_DAYS).items() if text
+        }
+        told = [json.loads(text) for text in noted.values()]
+        if not told or self.assessor.until is None or self.assessor.begins is None:
+            return
+        # A clock that was set back does not hold it up for as long.
+        since = [now - parse_instant(one["at"]) for one in told]
+        if any(timedelta(0) <= each < _LATE_QUIET for each in since):
+            return
+        self.intake.settle()
+        first = midnight(self.assessor.begins - timedelta(milliseconds=1))
+        for day in sorted({parse_instant(day) for one in told for day in one["days"]}):
+            if self._stop.is_set():
+                return
+            self.rounds.beat("judge")
+            # What lies before the first day judged is history, for a replay.
+            if first <= day:
+                self.assessor.amend(day + DAY, self._frames(day, day + DAY))
+                _log.info("%s is accounted anew: readings came late", day.date())
+        results = self.assessor.results(self.assessor.until, data_quality=self.counts())
+        results.write(self._results_dir)
+        self.view.publish(results)
+        with self.state.alone() as kept:
+            # Another shard may have heard of more meanwhile.
+            done = {n: "" for n, text in noted.items() if kept.fact(n) == text}
+            kept.save(facts=done)
 
     def _glance(self, now: datetime) -> None:
         begin = self.assessor.until or midnight(now)

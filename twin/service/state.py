@@ -280,11 +280,7 @@ class Writing:
 
     def facts(self, under: str) -> dict[str, str]:
         """Return the facts whose names begin so."""
-        query = sa.select(_facts).where(
-            _facts.c.name.startswith(under, autoescape=True)
-        )
-        rows = self._connection.execute(query).all()
-        return {row.name: row.value for row in sorted(rows)}
+        return _facts_under(self._connection, under)
 
     def clock(self) -> float:
         """Return what time it is by the database, in seconds since 1970."""
@@ -652,6 +648,11 @@ class State:
         with self._read() as connection:
             return _fact(connection, name)
 
+    def facts(self, under: str) -> dict[str, str]:
+        """Return the small facts whose names begin so."""
+        with self._read() as connection:
+            return _facts_under(connection, under)
+
     def audit(
         self, limit: int = 200, subject: str = "", *, under: str = "", beside: str = ""
     ) -> list[AuditEntry]:
@@ -952,6 +953,12 @@ def _speaks_every_language(connection: sa.Connection, place: str) -> None:
             f"{place}: its encoding is {encoding}, which lacks letters that names and "
             "comments may hold; CREATE DATABASE ... ENCODING 'UTF8' TEMPLATE template0"
         )
+
+
+def _facts_under(connection: sa.Connection, under: str) -> dict[str, str]:
+    query = sa.select(_facts).where(_facts.c.name.startswith(under, autoescape=True))
+    rows = connection.execute(query).all()
+    return {row.name: row.value for row in sorted(rows)}
 
 
 def _fact(connection: sa.Connection, name: str) -> str | None:

@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint lock clean
+.PHONY: help demo test coverage lint lock clean
 
 help:
-	@echo "make demo    see the twin work: simulated plant, real broker, page at http://127.0.0.1:8080"
-	@echo "make test    lint, types, import floors and every test"
-	@echo "make lint    the quick half of it"
-	@echo "make lock    write the locks of deploy/ from this environment"
+	@echo "make demo      see the twin work: simulated plant, real broker, page at http://127.0.0.1:8080"
+	@echo "make test      lint, types, import floors and every test"
+	@echo "make lint      the quick half of it"
+	@echo "make coverage  every test once more, slower, and which lines none of them runs"
+	@echo "make lock      write the locks of deploy/ from this environment"
 
 $(VENV)/.installed: pyproject.toml
 	@echo "Setting up $(VENV) (once, one to three minutes) ..."
@@ -31,10 +32,13 @@ lint: $(VENV)/.installed
 	$(BIN)/lint-imports
 
 test: lint
+	$(BIN)/pytest -n 2 --dist worksteal
+
+coverage: $(VENV)/.installed
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -n 2 --dist worksteal
 	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report
+	$(BIN)/coverage report --skip-covered
 
 lock: $(VENV)/.installed
 	$(BIN)/python deploy/lock.py > deploy/requirements.lock

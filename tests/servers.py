@@ -347,3 +347,20 @@ def certificate(
     sign += ["-CAkey", str(folder / f"{signer}.key"), "-out", certificate]
     sign += ["-copy_extensions", "copyall"]
     subprocess.run(sign, check=True, capture_output=True)
+
+
+@contextlib.contextmanager
+def alertmanager(folder: Path) -> Iterator[Server]:
+    """Run an Alertmanager that keeps what it is told and passes it on to nobody."""
+    conf = folder / "alertmanager.yml"
+    conf.write_text("route: {receiver: nobody}\nreceivers: [{name: nobody}]\n", "utf-8")
+    port = free_port()
+    command = [
+        program("prometheus-alertmanager"),
+        f"--config.file={conf}",
+        f"--storage.path={folder / 'alertmanager'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--cluster.listen-address=",
+    ]
+    with _running(Server(command, port, folder)) as server:
+        yield server

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -414,3 +415,70 @@ def test_one_who_is_cooled_is_named_in_cools(tmp_path: Path) -> None:
     (found,) = problems(tmp_path, text)
     assert "is no consumer of heat" in found.sentence
     assert "name it in cools" in found.remedy
+
+
+WAYS = """
+[notify]
+urls = ["json://127.0.0.1:9/"]
+alertmanager = "https://alerts.example.org"
+heartbeat_file = "ping.url"
+heartbeat_every = "10 min"
+[[notify.route]]
+name = "night duty"
+url_file = "duty.url"
+least = "high"
+units = ["hp1"]
+ends = false
+[[notify.route]]
+url = "json://127.0.0.1:10/"
+"""
+
+
+def test_ways_to_people_differ_by_what_they_are_told(tmp_path: Path) -> None:
+    """By severity, by unit, by whether an end is news; a secret from its own file."""
+    (tmp_path / "duty.url").write_text("mailtos://night:word@example.org\n", "utf-8")
+    (tmp_path / "ping.url").write_text("https://hc.example.org/ping/1\n", "utf-8")
+    for name in ("duty.url", "ping.url"):
+        (tmp_path / name).chmod(0o600)
+    notify = written(tmp_path, GOOD + WAYS).notify
+
+    assert [(way.name, way.least, way.units, way.ends) for way in notify.ways] == [
+        ("route1", "low", (), True),
+        ("night duty", "high", ("hp1",), False),
+        ("extra2", "low", (), True),
+    ]
+    assert notify.ways[1].url.startswith("mailtos://")
+    assert notify.heartbeat == "https://hc.example.org/ping/1"
+    assert notify.heartbeat_every == timedelta(minutes=10)
+    assert "word" not in repr(notify)
+    assert "ping/1" not in repr(notify)
+
+
+@pytest.mark.parametrize(
+    ("route", "key", "sentence"),
+    [
+        ('url = "json://h"\nleast = "urgent"', "1.least", "is no severity"),
+        ('url = "json://h"\nunits = ["hp9"]', "1.units", "names no unit"),
+        ('name = "mqtt"\nurl = "json://h"', "mqtt.name", "is taken"),
+        ('name = "duty"', "duty.url", "is missing"),
+        ('url_file = "gone"', "1.url_file", "is not a file"),
+        ('url = "json://h"\nlast = "high"', "1.last", "is not a key of this table"),
+    ],
+)
+def test_a_way_that_leads_nowhere_is_said(
+    tmp_path: Path, route: str, key: str, sentence: str
+) -> None:
+    """By its name or its place, with what would be right."""
+    found = problems(tmp_path, f"{GOOD}\n[[notify.route]]\n{route}\n")
+
+    assert (f"notify.route.{key}", True) in [
+        (one.key, sentence in one.sentence) for one in found
+    ]
+
+
+@pytest.mark.parametrize("key", ["alertmanager", "heartbeat"])
+def test_what_is_no_web_address_is_said(tmp_path: Path, key: str) -> None:
+    """A file of this machine is none."""
+    (found,) = problems(tmp_path, f'{GOOD}\n[notify]\n{key} = "file:///etc/passwd"\n')
+
+    assert (found.key, found.sentence) == (f"notify.{key}", "is no web address")

@@ -159,12 +159,60 @@ class WebConfig:
         return f"http{'s' if self.tls else ''}://{place}:{self.port}"
 
 
+SEVERITIES = ("low", "medium", "high")
+"""How much an alarm may matter, as a configuration says it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteConfig:
+    """One way to people: an apprise address, from which severity on, for which units.
+
+    No units means all of them; ``ends`` is whether an end is told as well.
+    """
+
+    name: str
+    url: str = field(repr=False)
+    least: str = SEVERITIES[0]
+    units: tuple[str, ...] = ()
+    ends: bool = True
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NotifyConfig:
-    """Who is told: apprise addresses, and a topic prefix for MQTT ("" is off)."""
+    """Who is told.
+
+    Attributes
+    ----------
+    urls
+        Apprise addresses that are told everything.
+    routes
+        Those that are told a part.
+    mqtt_prefix
+        First level of the topics of alarms; "" is off.
+    alertmanager
+        Where one is; "" is nowhere. Its token is a secret.
+    heartbeat
+        A watchdog's address, which may be a secret; "" is none.
+    heartbeat_every
+        How often it is asked for.
+    """
 
     urls: tuple[str, ...] = field(default=(), repr=False)
+    routes: tuple[RouteConfig, ...] = ()
     mqtt_prefix: str = "hptwin"
+    alertmanager: str = ""
+    alertmanager_token_file: Path | None = None
+    heartbeat: str = field(default="", repr=False)
+    heartbeat_every: timedelta = timedelta(minutes=5)
+
+    @property
+    def ways(self) -> tuple[RouteConfig, ...]:
+        """Every way to people, those without a name by their number."""
+        plain = (
+            RouteConfig(name=f"route{number}", url=url)
+            for number, url in enumerate(self.urls, start=1)
+        )
+        return (*plain, *self.routes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -368,6 +416,10 @@ class _Table:
             self.wrong(name, "is not a table", f"write [{self.at(name)}] and its keys")
             found = {}
         return _Table(found, self.at(name), self._report)
+
+    def within(self, values: Mapping[str, Any], name: str) -> _Table:
+        """Return one table of a list of them, which have no key of their own."""
+        return _Table(values, self.at(name), self._report)
 
     def names(self, name: str) -> tuple[str, ...]:
         found = self.raw(name, [])
@@ -1183,7 +1235,9 @@ def _web(table: _Table, base: Path, warn: Callable[..., None]) -> WebConfig:
     return made
 
 
-def _notify(table: _Table, base: Path, warn: Callable[..., None]) -> NotifyConfig:
+def _notify(
+    table: _Table, base: Path, units: Iterable[str], warn: Callable[..., None]
+) -> NotifyConfig:
     urls = list(table.names("urls"))
     listed = table.path("urls_file", base)
     _private(listed, table, "urls_file", warn)
@@ -1194,8 +1248,83 @@ def _notify(table: _Table, base: Path, warn: Callable[..., None]) -> NotifyConfi
     if any(sign in prefix for sign in "+#\x00"):
         table.wrong("mqtt_prefix", "holds a wildcard", "leave + and # out")
         prefix = "hptwin"
+    every = table.amount(
+        "heartbeat_every", "s", 300.0, low=60.0, high=86_400.0, example="5 min"
+    )
+    made = NotifyConfig(
+        urls=tuple(urls),
+        routes=_routes(table, base, units, warn),
+        mqtt_prefix=prefix,
+        alertmanager=_address(table, "alertmanager", base, warn),
+        alertmanager_token_file=table.path("alertmanager_token_file", base),
+        heartbeat=_address(table, "heartbeat", base, warn),
+        heartbeat_every=timedelta(seconds=every or 300.0),
+    )
+    _private(made.alertmanager_token_file, table, "alertmanager_token_file", warn)
     table.finish()
-    return NotifyConfig(urls=tuple(urls), mqtt_prefix=prefix)
+    return made
+
+
+def _routes(
+    table: _Table, base: Path, units: Iterable[str], warn: Callable[..., None]
+) -> tuple[RouteConfig, ...]:
+    """Read [[notify.route]]: each a way to people for a part of the alarms."""
+    found = table.raw("route", [])
+    if not isinstance(found, list) or not all(isinstance(x, dict) for x in found):
+        table.wrong("route", "is not a list of tables", "write [[notify.route]]")
+        return ()
+    made: list[RouteConfig] = []
+    known = sorted(units)
+    for number, values in enumerate(found, start=1):
+        one = table.within(values, f"route.{values.get('name') or number}")
+        name = one.text("name", f"extra{number}")
+        url = _address(one, "url", base, warn, schemes=())
+        if not url:
+            one.wrong("url", "is missing", "write url, or url_file, of apprise's form")
+        if name == "mqtt" or name in {route.name for route in made}:
+            one.wrong("name", "is taken", "give each route a name of its own")
+        for unit in one.names("units"):
+            if unit not in known:
+                near = nearest(unit, known)
+                one.wrong(
+                    "units",
+                    f'names no unit of the plant: "{unit}"',
+                    f'did you mean "{near}"' if near else f"known: {', '.join(known)}",
+                )
+        least = one.text("least", SEVERITIES[0])
+        if least not in SEVERITIES:
+            one.wrong("least", "is no severity", f"write {', '.join(SEVERITIES)}")
+            least = SEVERITIES[0]
+        made.append(
+            RouteConfig(
+                name=name,
+                url=url,
+                least=least,
+                units=one.names("units"),
+                ends=one.flag("ends", True),
+            )
+        )
+        one.finish()
+    return tuple(made)
+
+
+def _address(
+    table: _Table,
+    name: str,
+    base: Path,
+    warn: Callable[..., None],
+    schemes: tuple[str, ...] = ("http", "https"),
+) -> str:
+    """Read an address, from a file of its own if it holds a secret."""
+    found = table.text(name)
+    listed = table.path(f"{name}_file", base)
+    _private(listed, table, f"{name}_file", warn)
+    if listed is not None and listed.is_file():
+        found = listed.read_text(encoding="utf-8").strip()
+    if found and schemes and urlsplit(found).scheme not in schemes:
+        table.wrong(name, "is no web address", "it begins with https:// or http://")
+        return ""
+    return found
 
 
 # Scalars that the environment may set: HPTWIN_MQTT__HOST is [mqtt] host.
@@ -1211,7 +1340,7 @@ _SETTABLE: Mapping[str, tuple[str, ...]] = {
     ),
     "state": ("dir", "url", "secret_file", "secret_env", "allow_plaintext"),
     "web": ("host", "port", "cert_file", "key_file", "allow_plaintext"),
-    "notify": ("urls_file", "mqtt_prefix"),
+    "notify": ("urls_file", "mqtt_prefix", "alertmanager", "heartbeat_file"),
 }  # fmt: skip
 _OWN = ("HPTWIN_CONFIG", "HPTWIN_SHARD")
 
@@ -1362,7 +1491,8 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
     mqtt = _mqtt(broker, base, warn)
     archive = _archive(top.table("archive"), base, warn)
     web = _web(top.table("web"), base, warn)
-    notify = _notify(top.table("notify"), base, warn)
+    named = [Plant.SITE, *(device.id for device in plant.units())]
+    notify = _notify(top.table("notify"), base, named, warn)
     state_dir, state = _state(top.table("state"), base, warn)
     reports = reporting.read(top.table("reporting"), base, ZoneInfo(zone))
     top.finish()

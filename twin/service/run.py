@@ -29,9 +29,11 @@ from ingest.sparkplug import rebirth_payload
 from twin.finding import Finding
 from twin.plant import Plant
 from twin.service import silence, telemetry
-from twin.service.alarms import Alarms
+from twin.service.alarms import Alarms, Board, Severity
+from twin.service.alertmanager import Alertmanager
 from twin.service.assess import DAY, LEAD, Assessor, Telemetry
-from twin.service.config import Config, open_configured
+from twin.service.config import Config, open_configured, secret
+from twin.service.heartbeat import Heartbeat
 from twin.service.models import Library
 from twin.service.notify import Notifier, Route
 from twin.service.playback import Playback
@@ -75,6 +77,7 @@ _CLOCK_OFF_S = 30.0
 _BEHIND = 5000
 _QUIET_S = 120.0
 _TELL_EVERY_S = 2.0
+_ANNOUNCE_S = 5.0
 _LOOK_BACK = timedelta(days=35)
 _LATE_DAYS = "late/"
 # A backlog is accounted for once, not as often as somebody looks while it comes.
@@ -88,6 +91,7 @@ _LONGEST_S = {
     "deliver": 900.0,
     "show": 120.0,
     "ask": 120.0,
+    "announce": 120.0,
     "report": 120.0,
     "intake-archive": 300.0,
     "intake-journal": 300.0,
@@ -176,7 +180,10 @@ class Service:
         self._stack = contextlib.ExitStack()
         self._judging = threading.Lock()
         self._stop = threading.Event()
-        self._problem = self._doubt = ""
+        self._problem = self._doubt = self._unheard = self._faint = ""
+        self._announced: Board | None = None
+        self.alertmanager: Alertmanager | None = None
+        self.heartbeat: Heartbeat | None = None
         self._told = time.monotonic()
         self.jobs, self.rounds = Jobs(), Rounds()
         config.state_dir.mkdir(parents=True, exist_ok=True)
@@ -206,8 +213,14 @@ class Service:
             publisher = Publisher(replace(config.mqtt, client_id=identity))
             stack.callback(publisher.close)
         routes = [
-            Route(name=f"route{number}", url=url)
-            for number, url in enumerate(config.notify.urls, start=1)
+            Route(
+                name=way.name,
+                url=way.url,
+                least=Severity[way.least.upper()],
+                units=frozenset(way.units),
+                ends=way.ends,
+            )
+            for way in config.notify.ways
         ]
         self.archive = open_configured(config.archive)
         stack.callback(self.archive.close)
@@ -237,6 +250,14 @@ class Service:
             page=config.web.url,
         )
         self.alarms = Alarms(self.state, compose=self.notifier.compose)
+        told = config.notify
+        if told.alertmanager:
+            token = secret(told.alertmanager_token_file, "")
+            self.alertmanager = Alertmanager(
+                told.alertmanager, self.plant.name, config.web.url, token
+            )
+        if told.heartbeat:
+            self.heartbeat = Heartbeat(told.heartbeat, told.heartbeat_every)
         self.playback = Playback(config, config.state_dir / "replays", self.state)
         stack.callback(self.playback.close)
         app = create_app(
@@ -357,6 +378,8 @@ class Service:
             (self.show, 2.0),
             (self.ask, 2.0),
         ]
+        if self.alertmanager is not None or self.heartbeat is not None:
+            jobs.append((self.announce, _ANNOUNCE_S))
         if self._roster is not None:
             jobs.append((self.report, self._report_every))
         for job, seconds in jobs:
@@ -451,7 +474,7 @@ class Service:
             found += [self._waits, *self._roster.problems()]
         try:
             if self._leads():
-                found += self.notifier.problems(utc_now())
+                found += [*self.notifier.problems(utc_now()), self._unheard]
             else:
                 self.state.revision()
         except StateError as error:
@@ -470,6 +493,27 @@ class Service:
         """Send what waits in the outbox, if that is ours to do."""
         if self._leads():
             self.notifier.deliver(utc_now())
+
+    def announce(self) -> None:
+        """Tell the Alertmanager what stands, and the watchdog that we are there."""
+        if not self._leads():
+            return
+        now = utc_now()
+        if self.alertmanager is not None:
+            board = self.alarms.board
+            if board is not self._announced or self.alertmanager.due(now):
+                said = self.alertmanager.tell(board.cases.values(), now)
+                self._unheard = self._noted(said, self._unheard)
+                self._announced = None if said else board
+        well = not (self._unheard or self.deaths() or self.notifier.problems(now))
+        if self.heartbeat is not None and well and self.heartbeat.due(now):
+            self._faint = self._noted(self.heartbeat.beat(now), self._faint)
+
+    @staticmethod
+    def _noted(problem: str, before: str) -> str:
+        if problem and problem != before:
+            _log.warning("%s; it is tried again", problem)
+        return problem
 
     def report(self) -> None:
         """Tell the other shards how far we are, and whether we lead."""

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from twin.service import first
 from twin.service.check import INFERRED, MEASURED, OFF, Report, report
 from twin.service.config import load
 
+ANSWERS = {name: default for name, (_, default) in first.QUESTIONS.items()}
 SAMPLE = Path(__file__).resolve().parents[2] / "deploy" / "plant.toml"
 
 
@@ -44,6 +46,20 @@ def test_missed_recovery_needs_a_demand(tmp_path: Path) -> None:
     assert state(report(load(SAMPLE, {})), "town", "missed_recovery")[0] == MEASURED
     found = without(tmp_path, "demand_heat_w")
     assert state(found, "town", "missed_recovery")[0] == OFF
+
+
+def test_without_a_consumer_missed_recovery_is_said_to_be_off(tmp_path: Path) -> None:
+    """A plant that names nobody who takes its heat is told what it does without."""
+    path = tmp_path / "plant.toml"
+    path.write_text(first.plant_toml(ANSWERS, []), "utf-8")
+    found = report(load(path, {}))
+    answer, because = state(found, "site", "missed_recovery")
+    assert answer == OFF
+    assert "[[consumer]]" in because
+    assert not any(
+        (each.unit, each.quantity) == ("site", "missed_recovery")
+        for each in report(load(SAMPLE, {})).abilities
+    )
 
 
 def test_worth_needs_a_price(tmp_path: Path) -> None:

@@ -30,6 +30,9 @@ suction_pressure_pa = { column = "p_suc", unit = "bar(g)" }
 sink_energy_j = { topic = "dc/meter", unit = "MWh" }
 """
 
+# The same with a nameplate that is not the example of hptwin init.
+OWN = GOOD.replace('sink_outlet = "65 degC"', 'sink_outlet = "66 degC"')
+
 
 def written(folder: Path, text: str, **environ: str) -> Config:
     """Load a configuration that is written for the purpose."""
@@ -231,13 +234,22 @@ def test_an_open_secret_is_a_warning(tmp_path: Path) -> None:
     """A password that everybody may read is warned of; a private one is not."""
     secret = tmp_path / "secret"
     secret.write_text("hunter2")
-    text = '[mqtt]\nusername = "u"\npassword_file = "secret"\n' + GOOD
+    text = '[mqtt]\nusername = "u"\npassword_file = "secret"\n' + OWN
     secret.chmod(0o644)
     (said,) = written(tmp_path, text).warnings
     assert said.key == "mqtt.password_file"
     assert "hunter2" not in str(said)
     secret.chmod(0o600)
     assert written(tmp_path, text).warnings == ()
+
+
+def test_the_example_s_nameplate_is_a_warning(tmp_path: Path) -> None:
+    """It loads, and says so until a single value is the machine's own."""
+    (said,) = written(tmp_path, GOOD).warnings
+    assert said.key == "heat_pump.hp1.nameplate"
+    assert "example" in said.sentence
+    assert "data sheet" in said.remedy
+    assert written(tmp_path, OWN).warnings == ()
 
 
 @pytest.mark.parametrize("text", ["[", "a = ", "\x00", "[mqtt]\n[mqtt]"])

@@ -131,6 +131,9 @@ def report(config: Config) -> Report:
             state, _, because = answer.partition(": ")
             found.append(Ability(device.id, quantity, state, because))
     found.extend(_demand(plant, consumer) for consumer in plant.consumers)
+    if not plant.consumers:
+        because = "needs a [[consumer]] with demand_heat_w, or with demand"
+        found.append(Ability(Plant.SITE, "missed_recovery", OFF, because))
     found.extend(_worth(plant))
     return Report(config, tuple(found))
 

@@ -43,6 +43,7 @@ from twin.plant import (
 )
 from twin.points import POINTS, Kind, Origin, nearest, points_of
 from twin.service import reporting, timetables
+from twin.service.first import EXAMPLE_NAMEPLATE
 from twin.service.reporting import Reporting
 from twin.timetable import Timetable
 from twin.units import UnitError, conversion, quantity
@@ -1601,6 +1602,13 @@ def _doubts(plant: Plant, sources: Iterable[Source], warn: Callable[..., None]) 
             )
     for machine in plant.machines:
         plate, highest = machine.nameplate, machine.sink_outlet_max_degc
+        if plate == EXAMPLE_NAMEPLATE:
+            warn(
+                f"heat_pump.{machine.id}.nameplate",
+                None,
+                "is still the example that hptwin init wrote",
+                "fill in one operating point of your machine's data sheet",
+            )
         if highest is not None and highest < plate.sink_outlet_temp_degc:
             warn(
                 f"heat_pump.{machine.id}.sink_outlet_max",

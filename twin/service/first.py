@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from twin.plant import Nameplate
 from twin.points import POINTS
 from twin.units import UnitError, conversion
 
@@ -22,6 +23,16 @@ QUESTIONS: Mapping[str, tuple[str, str]] = {
     "broker": ("The MQTT broker's host?", "127.0.0.1"),
     "topic": ("The topic it publishes JSON objects on?", "plant/hp1"),
 }
+
+# What stands in the file until it is filled in; `hptwin check` knows it again.
+EXAMPLE_NAMEPLATE = Nameplate(
+    sink_heat_w=600e3,
+    power_w=150e3,
+    source_inlet_temp_degc=35.0,
+    source_outlet_temp_degc=28.0,
+    sink_inlet_temp_degc=50.0,
+    sink_outlet_temp_degc=65.0,
+)
 
 # Words of a header, as loggers write them, and what they say.
 _SIDES = {
@@ -207,11 +218,14 @@ def plant_toml(answers: Mapping[str, str], guesses: Sequence[Guess]) -> str:
             refrigerant=_text(answers["refrigerant"]),
             topic=_text(answers["topic"]),
             points=_mapping(unit),
+            pressures=_wanting(unit),
         )
     )
     if rest:
         parts.append("# Columns that were not understood:\n")
         parts.extend(f"#   {_comment(column)}\n" for column in rest)
+        parts.append("\n")
+    parts.append(_CONSUMER)
     return "".join(parts)
 
 
@@ -224,6 +238,22 @@ _TIER_1 = (
     ("v_snk", "sink_flow_m3_s", "m3/h"),
     ("p_el", "compressor_power_w", "kW"),
 )
+
+
+_PRESSURES = (
+    ("p_suc", "suction_pressure_pa", "bar(g)"),
+    ("p_dis", "compressor_discharge_pressure_pa", "bar(g)"),
+)
+
+
+def _wanting(guesses: Sequence[Guess]) -> str:
+    """Return the pressures that nobody has named, to be filled in."""
+    named = {each.point for each in guesses}
+    absent = [Guess(n, p, u) for n, p, u in _PRESSURES if p not in named]
+    if not absent:
+        return ""
+    lines = _mapping(absent).splitlines()
+    return _WITHOUT_PRESSURES + "".join(f"# {line}\n" for line in lines)
 
 
 def _mapping(guesses: Sequence[Guess]) -> str:
@@ -261,10 +291,16 @@ timezone = "UTC"                # reports are local; everything stored is UTC
 
 [mqtt]
 host = {broker}
+port = 1883
 client_id = "hptwin"
+# username = "hptwin"
+# password_file = "mqtt.password"   # chmod 600; or password_env = "MQTT_PASSWORD"
 {plaintext}
 [archive]
 kind = "parquet"
+
+[web]
+port = 8080
 
 [tariff]                        # left out, kWh are reported without EUR and kg
 # electricity_price = "120 EUR/MWh"
@@ -281,7 +317,8 @@ id = {id}
 refrigerant = {refrigerant}
 compressor = "screw"            # screw, scroll, reciprocating, centrifugal
 
-# TODO: one operating point of the data sheet. These are examples, not yours.
+# TODO: one operating point of your data sheet. These are examples: hptwin check
+# warns until they are yours, because all that is found is found against them.
 [heat_pump.nameplate]
 sink_heat = "600 kW"
 power = "150 kW"                # or cop = "4.0"
@@ -301,5 +338,19 @@ topic = {topic}
 time = "/time"
 
 [heat_pump.points]
-{points}
+{points}{pressures}
+"""
+
+_WITHOUT_PRESSURES = """\
+# TODO: without both refrigerant pressures a loss is seen, but no part is named.
+"""
+
+_CONSUMER = """\
+# TODO: who takes the heat. Without a demand no heat is called missed.
+# [[consumer]]
+# id = "network"
+# use = "district"              # building, district, process, cold
+# supply_temp = "62 degC"
+# demand = "400 kW"             # or "unlimited"; or a meter, instead of this line:
+# points = { demand_heat_w = { topic = "plant/network", pointer = "/q", unit = "kW" } }
 """

@@ -57,6 +57,10 @@ ELSEWHERE = {
         "it goes on until it is ended",
         "tests/cases/test_simulated_season.py::test_a_sigterm_ends_the_service_cleanly",
     ),
+    "hptwin publish --speed": (
+        "it goes on for as long as the file did",
+        "tests/service/test_publish.py::test_it_keeps_the_pace_asked_for",
+    ),
     "hptwin fleet replay": (
         "it takes many plants, and some lines a cluster",
         "tests/service/test_fleet.py::test_the_command_tells_everybody_and_the_worst",

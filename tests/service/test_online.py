@@ -63,8 +63,12 @@ def test_each_topic_is_heard_unreadable_or_silent(
     assert any("plant/hp2 is not as configured" in p for p in found.broker_problems)
     text = "\n".join(found.lines())
     assert "silent    plant/hp3 (hp3.source_inlet_temp_degc)" in text
+    (said,) = found.notes
+    assert said.startswith("1 of 3 topics said nothing for 0.4 s")
     only = replace(config, mqtt=mqtt, sources=config.sources[:1])
-    assert online(only, NOW, seconds=0.4).fine
+    heard = online(only, NOW, seconds=0.4)
+    assert heard.fine
+    assert heard.notes == ()
 
 
 def test_the_service_keeps_its_session_and_its_messages(

@@ -192,6 +192,13 @@ def online(
     for each in looked:
         if each.unreadable:
             problems.append(f"{each.topic} is not as configured: {each.unreadable[0]}")
+    silent = [each.topic for each in looked if each.allowed and not each.messages]
+    if found and silent:
+        notes.append(
+            f"{len(silent)} of {len(topics)} topics said nothing for {seconds:g} s: "
+            "they are spelt otherwise, or speak seldom, and then --seconds 120 hears "
+            "them"
+        )
     archive, lacking = _looked_at(config.archive, ms(now) if write_test else None)
     state, wanting = look(config)
     return Online(

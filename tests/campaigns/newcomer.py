@@ -59,12 +59,15 @@ class StumbleError(Exception):
 
 @dataclass
 class Step:
-    """What was done, how long it took, and the longest wait without a word. [s]."""
+    """What was done, how long it took, and the longest wait without a word. [s].
+
+    None where nobody watched the terminal: on it or on the page something was asked.
+    """
 
     name: str
     typed: str
     seconds: float = 0.0
-    silent_s: float = 0.0
+    silent_s: float | None = None
 
 
 @dataclass

@@ -145,6 +145,8 @@ class Intake:
         self._judging = threading.Lock()
         self._delays: dict[str, deque[int]] = {}
         self._days: set[int] = set()
+        # Not the judge's lock: that one is held for as long as an archive is away.
+        self._noting = threading.Lock()
         self._unremembered = 0
         self._journal_problem = ""
         self._archive_problem = ""
@@ -203,7 +205,7 @@ class Intake:
 
         Since this was last asked. UTC, in order.
         """
-        with self._judging:
+        with self._noting:
             days, self._days = self._days, set()
         return [moment(day * DAY_MS) for day in sorted(days)]
 
@@ -374,7 +376,8 @@ class Intake:
                     return
                 # What is said at midnight belongs to the day that ends there.
                 days = np.unique((judged.kept.times - 1) // DAY_MS)
-                self._days.update(days.tolist())
+                with self._noting:
+                    self._days.update(days.tolist())
                 self._compare_clocks(batch.messages, decoded)
                 tally = _tally(batch.messages, decoded, judged, refused)
                 self._unremembered += sum(len(m.payload) for m in batch.messages)

@@ -587,6 +587,30 @@ def test_the_stream_tells_a_newcomer_all_and_then_what_changes():
         assert "revision" in [next(lines)[0] for _ in range(3)]
 
 
+def test_each_listener_is_told_what_is_new_to_him():
+    """Who came later is told all at first; from then on they hear the same."""
+
+    def told(lines: Iterator[tuple[str, dict]]) -> dict:
+        return next(data for name, data in lines if name == "values")
+
+    with Site() as site, site.client.stream("GET", "/events") as early:
+        first = events_of(early)
+        assert "cop" in told(first)["hp1"]
+        site.live.update("hp1", "sink_outlet_temp_degc", 71.23, NOW)
+        assert list(told(first)["hp1"]) == ["sink_outlet_temp_degc"]
+        with site.client.stream("GET", "/events") as late:
+            second = events_of(late)
+            everything = told(second)["hp1"]
+            assert "cop" in everything
+            assert everything["sink_outlet_temp_degc"]["text"] == "71.2\u202f°C"
+            # The same once more is no news; the next is, and to both of them.
+            site.live.update("hp1", "sink_outlet_temp_degc", 71.23, NOW)
+            site.live.update("hp1", "source_inlet_temp_degc", 35.0, NOW)
+            news = told(first)
+            assert list(news["hp1"]) == ["source_inlet_temp_degc"]
+            assert told(second) == news
+
+
 def events_of(stream: httpx.Response) -> Iterator[tuple[str, dict]]:
     """Yield the events of a stream as they come."""
     name = ""

@@ -1119,7 +1119,7 @@ def _api(app: FastAPI, page: Page) -> None:
 
 
 def _service(app: FastAPI, page: Page, room: _Room) -> None:
-    listeners = _Count()
+    listeners, news = _Count(), _News(page)
     registry = CollectorRegistry()
     registry.register(_Metrics(page, listeners))
 
@@ -1149,7 +1149,7 @@ def _service(app: FastAPI, page: Page, room: _Room) -> None:
     @app.get("/events")
     def _events(request: Request) -> Response:
         return StreamingResponse(
-            _stream(page, listeners, lambda: access.still(request)),
+            _stream(page, news, listeners, lambda: access.still(request)),
             media_type="text/event-stream",
             headers={"cache-control": "no-store", "x-accel-buffering": "no"},
         )
@@ -1160,16 +1160,67 @@ class _Count:
         self.now = 0
 
 
-def _event(name: str, data: Any, number: int) -> str:
-    text = json.dumps(plain(data), sort_keys=True, ensure_ascii=False)
+def _text(data: Any) -> str:
+    return json.dumps(plain(data), sort_keys=True, ensure_ascii=False)
+
+
+def _event(name: str, text: str, number: int) -> str:
     return f"event: {name}\nid: {number}\ndata: {text}\n\n"
 
 
+Edition = Mapping[tuple[str, str], Mapping[str, Any]]
+"""Text and time of each unit's and point's newest value, as a listener is told."""
+
+
+class _News:
+    """The newest values as text, worked out once for all who listen.
+
+    Only the page's own loop asks, so nothing here is locked.
+    """
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        self._sequence = -1
+        self._newest: Edition = {}
+        self._since: dict[int, tuple[Edition, str]] = {}
+
+    def edition(self, sequence: int) -> Edition:
+        """Return the values at a sequence number of theirs; never changed in place."""
+        if sequence != self._sequence:
+            self._sequence = sequence
+            self._newest = {
+                (unit, point): {
+                    "text": say.value_text(point, value),
+                    "time": time.timestamp(),
+                }
+                for unit, points in _newest(self._page).items()
+                for point, (value, time) in points.items()
+            }
+            self._since = {}
+        return self._newest
+
+    def since(self, told: Edition) -> str:
+        """Return what is new to one who was told an edition, "" if nothing is."""
+        # Nearly everybody was told the one before; it is kept, so its id is its own.
+        known = self._since.get(id(told))
+        if known is None:
+            changed: dict[str, dict[str, Any]] = {}
+            for (unit, point), news in self._newest.items():
+                if told.get((unit, point)) != news:
+                    changed.setdefault(unit, {})[point] = news
+            known = self._since[id(told)] = (told, _text(changed) if changed else "")
+        return known[1]
+
+
+_NOTHING_TOLD: Edition = {}
 _LOOK_EVERY = 0.5
 
 
 async def _stream(
-    page: Page, listeners: _Count, welcome: Callable[[], bool] = lambda: True
+    page: Page,
+    news: _News,
+    listeners: _Count,
+    welcome: Callable[[], bool] = lambda: True,
 ) -> AsyncIterator[str]:
     """Yield what changes: values, the revision of findings, and a heartbeat.
 
@@ -1180,29 +1231,21 @@ async def _stream(
     """
     listeners.now += 1
     try:
-        told: dict[tuple[str, str], tuple[str, str]] = {}
+        told = _NOTHING_TOLD
         sequence, revision, quiet, looked, number = -1, "", 0.0, 0.0, 0
         yield "retry: 2000\n\n"
         while not page.stop.is_set():
             if page.live.sequence != sequence:
                 sequence = page.live.sequence
-                changed: dict[str, dict[str, dict[str, Any]]] = {}
-                for unit, points in _newest(page).items():
-                    for point, (value, time) in points.items():
-                        news = (say.value_text(point, value), instant(time))
-                        if told.get((unit, point)) != news:
-                            told[unit, point] = news
-                            changed.setdefault(unit, {})[point] = {
-                                "text": news[0],
-                                "time": time.timestamp(),
-                            }
-                if changed:
+                newest = news.edition(sequence)
+                if changed := news.since(told):
                     number, quiet = number + 1, 0.0
                     yield _event("values", changed, number)
+                told = newest
             if _revision(page) != revision:
                 revision = _revision(page)
                 number += 1
-                yield _event("revision", revision, number)
+                yield _event("revision", _text(revision), number)
             looked += _LOOK_EVERY
             if looked >= page.heartbeat:
                 looked = 0.0
@@ -1210,7 +1253,7 @@ async def _stream(
                     return
             if quiet >= page.heartbeat:
                 number, quiet = number + 1, 0.0
-                yield _event("beat", page.clock().timestamp(), number)
+                yield _event("beat", _text(page.clock().timestamp()), number)
             await asyncio.sleep(_LOOK_EVERY)
             quiet += _LOOK_EVERY
     finally:

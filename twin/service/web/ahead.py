@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from twin.service.results import Results, parse_instant
+from twin.service.web.once import once
 
 WIDTH, HEIGHT = 480.0, 210.0
 _PAST = timedelta(days=270)
@@ -77,6 +78,7 @@ class Panel:
     fan: Fan | None
 
 
+@once
 def panels(results: Results, unit: str) -> tuple[Panel, ...]:
     """Return one panel for each surface of a unit that is followed."""
     told = results.summary.get("outlook", {})

@@ -14,6 +14,7 @@ from calibration.waterfall import COMMISSIONED, LOST, MACHINE, NOW
 from twin.attribution import Component
 from twin.service.results import Results
 from twin.service.web import field as say
+from twin.service.web.once import once
 
 ROW, TOP, LEFT, RIGHT = 30.0, 22.0, 132.0, 420.0
 """The drawing's measures, in its own units: row height and edges of the scale."""
@@ -97,6 +98,7 @@ def ordered(results: Results, unit: str) -> pd.DataFrame:
     )
 
 
+@once
 def view(results: Results, unit: str) -> Causes | None:
     """Return what a page shows of a unit's lost COP, None where nothing was split.
 

@@ -9,7 +9,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -22,6 +22,7 @@ from twin.ledger import Missed, missed
 from twin.service.alarms import DEFAULT_RULES as ALARM_RULES
 from twin.service.alarms import Case, Severity, Status, severity_of
 from twin.service.results import MISSED_CAUSES, Results
+from twin.service.web.once import once
 
 MOST_POINTS = 4000
 MOST_BARS = 45
@@ -131,6 +132,7 @@ def _until(text: str, where: ZoneInfo) -> datetime:
     return (time if time.tzinfo else time.replace(tzinfo=where)).astimezone(UTC)
 
 
+@once
 def last_time(results: Results) -> datetime:
     """Return the end of the newest interval anything was said about."""
     ends = [
@@ -141,6 +143,7 @@ def last_time(results: Results) -> datetime:
     return max(ends) if ends else results.generated
 
 
+@once
 def first_time(results: Results) -> datetime:
     """Return the end of the oldest interval anything was said about."""
     starts = [
@@ -167,7 +170,7 @@ def ledger_rows(results: Results, span: Range) -> pd.DataFrame:
     added up; a unit without a line of its own is shown the site's.
     """
     rows = within(results.ledger, span)
-    units = set(rows["unit"])
+    units = set(rows["unit"].unique())
     if span.unit and span.unit in units:
         return rows[rows["unit"] == span.unit]
     return rows[rows["unit"] == SITE] if SITE in units else rows
@@ -273,11 +276,22 @@ class Totals:
 
 def totals(results: Results, span: Range, rows: Sequence[Row]) -> Totals:
     """Return the sums of a range; COPs are energy over energy, not means of ratios."""
-    ledger = ledger_rows(results, span)
-    kpis = within(results.kpis, span, span.unit)
     active = [row for row in rows if not row.muted]
     # What has returned to normal waits for a person, and costs nothing any more.
     present = [row.finding for row in active if row.status != Status.RETURNED]
+    return replace(
+        _sums(results, span),
+        cost_eur_day=total_cost(present),
+        unpriced=sum(one.cost_eur_day is None for one in present),
+        findings=len(active),
+    )
+
+
+@once
+def _sums(results: Results, span: Range) -> Totals:
+    """Return the sums of a range, and nothing of findings."""
+    ledger = ledger_rows(results, span)
+    kpis = within(results.kpis, span, span.unit)
     return Totals(
         recovered_j=_sum(ledger, "recovered_j"),
         it_heat_j=_sum(ledger, "it_heat_j"),
@@ -290,9 +304,9 @@ def totals(results: Results, span: Range, rows: Sequence[Row]) -> Totals:
         cop=_ratio(kpis, "cop"),
         expected_cop=_ratio(kpis, "expected_cop"),
         reference_cop=_ratio(kpis, "reference_cop"),
-        cost_eur_day=total_cost(present),
-        unpriced=sum(one.cost_eur_day is None for one in present),
-        findings=len(active),
+        cost_eur_day=0.0,
+        unpriced=0,
+        findings=0,
     )
 
 
@@ -301,7 +315,7 @@ def _missed(results: Results, span: Range) -> Missed | None:
     lines = within(results.ledger, span)
     if "missed_delivered_j" not in lines:
         return None
-    if span.unit in set(lines["unit"]):
+    if (lines["unit"] == span.unit).any():
         lines = lines[lines["unit"] == span.unit]
     return missed(lines)
 
@@ -385,7 +399,7 @@ def cold_view(results: Results, span: Range) -> Cold | None:
     if not (given > 0.0 or missed > 0.0):
         return None
     lines = within(results.ledger, span)
-    if span.unit in set(lines["unit"]):
+    if (lines["unit"] == span.unit).any():
         lines = rows
     # On the site's line the causes are those of heat.
     cooling = lines[(lines["missed_cold_j"] > 0.0) & (lines["unit"] != SITE)]
@@ -411,6 +425,7 @@ def wanted(results: Results) -> str:
     return ", ".join(f"{unit}: {basis}" for unit, basis in sorted(told.items()))
 
 
+@once
 def ledger_view(
     results: Results,
     span: Range,
@@ -570,6 +585,7 @@ def _chart(
     }
 
 
+@once
 def cop_chart(results: Results, span: Range) -> Chart:
     """Return COP measured, expected by the current twin and by the reference."""
     unit = span.unit or _first_unit(results.kpis)
@@ -599,7 +615,8 @@ def _empty(reason: str) -> Chart:
     }
 
 
-def followed(results: Results, unit: str) -> list[tuple[str, str, str]]:
+@once
+def followed(results: Results, unit: str) -> Sequence[tuple[str, str, str]]:
     """Return component, indicator and its words for all that is followed of a unit.
 
     Conductances come first; they are what fouls.
@@ -631,6 +648,7 @@ def _one_indicator(
     return rows[(rows["component"] == component) & (rows["indicator"] == indicator)]
 
 
+@once
 def health_chart(
     results: Results, span: Range, component: str, indicator: str
 ) -> Chart:
@@ -671,6 +689,7 @@ def health_chart(
     )
 
 
+@once
 def detector_chart(
     results: Results, span: Range, component: str, indicator: str
 ) -> Chart:
@@ -689,7 +708,7 @@ def detector_chart(
 
 
 def _first_unit(table: pd.DataFrame) -> str:
-    units = sorted(set(map(str, table["unit"])) - {SITE})
+    units = sorted(set(map(str, table["unit"].unique())) - {SITE})
     return units[0] if units else ""
 
 
@@ -701,14 +720,21 @@ def csv_text(rows: pd.DataFrame) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow(rows.columns)
-    for row in rows.itertuples(index=False):
-        writer.writerow([_cell(value) for value in row])
+    # By columns: a table of pandas is slow to walk through row by row.
+    writer.writerows(zip(*(_cells(rows[name]) for name in rows.columns), strict=True))
     return out.getvalue()
 
 
+def _cells(column: pd.Series[Any]) -> list[str]:
+    if pd.api.types.is_float_dtype(column.dtype):
+        return [repr(x) if math.isfinite(x) else "" for x in column.tolist()]
+    if isinstance(column.dtype, pd.DatetimeTZDtype):
+        times = column.dt.tz_convert(None).to_numpy().astype("datetime64[s]")
+        return [f"{time}Z" for time in np.datetime_as_string(times)]
+    return [_cell(value) for value in column.tolist()]
+
+
 def _cell(value: Any) -> str:
-    if isinstance(value, pd.Timestamp):
-        return value.tz_convert("UTC").strftime("%Y-%m-%dT%H:%M:%SZ")
     if isinstance(value, float):
         return repr(value) if math.isfinite(value) else ""
     text = str(value)

@@ -7,8 +7,9 @@ thing under real traffic, compares what is stored with what the broker
 acknowledged to the publisher, and then runs its control: the same faults
 against an ingester that is wrong on purpose, which must lose. It ends with 1
 when a promise is broken, when the control lost nothing, and when no fault was
-injected. A shorter form of each is in the suite. ``newcomer`` breaks nothing: it walks
-the way from git clone to a living page by the README, and stumbles where that is wrong.
+injected. A shorter form of each is in the suite. Two break nothing but in their
+controls: ``newcomer`` walks the way from git clone to a living page by the README, and
+in ``readers`` a hundred people read the page while messages arrive.
 """
 
 import sys

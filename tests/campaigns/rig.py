@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -86,16 +86,29 @@ def say(text: str) -> None:
 
 
 def command(
-    name: str, run: Callable[..., Outcome], control: Callable[..., Outcome]
+    name: str,
+    run: Callable[..., Outcome],
+    control: Callable[..., Outcome],
+    *,
+    options: Mapping[str, tuple[float, str]] | None = None,
+    breaks: Sequence[str] = (),
 ) -> None:
-    """Run a campaign and its control, print the account, and end the process."""
+    """Run a campaign and its control, print the account, and end the process.
+
+    ``options`` are further numbers that both are given, each with its default and
+    what it is; ``breaks`` are how the promises begin that the control has to break,
+    unless it is quick.
+    """
     parser = argparse.ArgumentParser(prog=f"python -m tests.campaigns.{name}")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true", help="the result as one object")
     parser.add_argument("--quick", action="store_true", help="as in the suite")
+    for option, (usual, words) in (options or {}).items():
+        parser.add_argument(f"--{option}", type=float, default=usual, help=words)
     given = parser.parse_args()
     began = time.monotonic()
     how: dict[str, Any] = {"seed": given.seed, "quick": given.quick}
+    how |= {option: getattr(given, option) for option in options or {}}
     try:
         with tempfile.TemporaryDirectory(prefix=f"{name}-") as folder:
             outcome = run(Path(folder), **how)
@@ -115,6 +128,9 @@ def command(
     outcome.promise("at least one fault is injected", kept=outcome.faults)
     outcome.promise("at least one thing is checked", kept=outcome.checked)
     outcome.promise("the control loses", kept=blind.lost)
+    for sentence in () if given.quick else breaks:
+        broken = any(one.startswith(sentence) for one in blind.broken)
+        outcome.promise(f"the control breaks this: {sentence}", kept=broken)
     outcome.figures["seconds"] = round(time.monotonic() - began, 1)
     outcome.figures["peak_child_rss_mb"] = round(
         resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024

@@ -170,6 +170,19 @@ def test_a_large_resistance_is_a_small_conductance(results: Results):
         assert one["low"] < one["mid"] < one["high"] < 1.0
 
 
+def test_the_fan_can_be_had_as_numbers(results: Results):
+    """Shares of the commissioned conductance, their ends in order, day after day."""
+    table = ahead.table(results, "hp1")
+
+    assert set(table["component"]) == {"condenser"}
+    assert (table["low"] <= table["mid"]).all()
+    assert (table["mid"] <= table["high"]).all()
+    assert table["time"].is_monotonic_increasing
+    fan = results.summary["outlook"]["hp1"]["condenser"]["fan"]
+    assert table["mid"].tolist() == [1.0 / (1.0 + one[2]) for one in fan]
+    assert not len(ahead.table(results, "hp9"))
+
+
 def test_the_page_tells_date_waiting_and_verdict(site: httpx.Client, results: Results):
     """On the unit's own page, in words and in a table."""
     text = site.get("/unit/hp1").raise_for_status().text

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from dataclasses import replace
+from datetime import timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,7 +18,15 @@ from typer.testing import CliRunner
 from tests.service import sample_results
 from twin.service.alarms import Alarms
 from twin.service.cli import app
-from twin.service.compare import CompareError, Comparison, compare, said, tables
+from twin.service.compare import (
+    CompareError,
+    Comparison,
+    compare,
+    courses_table,
+    cut,
+    said,
+    tables,
+)
 from twin.service.results import Live, Results, ResultsView
 from twin.service.state import State
 from twin.service.web.app import create_app
@@ -91,6 +100,26 @@ def test_only_common_hours_count(sides: tuple[Results, Results]) -> None:
     assert "different periods" in cut.remarks[0]
     with pytest.raises(CompareError, match="no hour in common"):
         compare(first, replace(second, kpis=second.kpis[:0]))
+
+
+def test_a_period_is_cut_out_of_both(sides: tuple[Results, Results]) -> None:
+    """Its hours alone are summed and drawn; a finding from before it is not told."""
+    end = sample_results.NOW - timedelta(days=45)
+    begin = end - timedelta(days=10)
+    first, second = (cut(side, begin, end) for side in sides)
+
+    found = compare(first, second, ("a", "b"))
+
+    lines = {(line.unit, line.name): line for line in found.lines}
+    assert lines["hp1", "running"].first == 240.0
+    assert (begin, end) == (found.start - timedelta(hours=1), found.stop)
+    assert found.differences == ()
+    table = courses_table(found)
+    assert list(table.columns[-2:]) == ["a", "b"]
+    assert table["time"].between(begin, end).all()
+    mine = table[(table["unit"] == "hp1") & (table["component"] == "condenser")]
+    assert (mine["b"] == 1.0).all()
+    assert (mine["a"] < 0.99).any()
 
 
 def test_what_is_modelled_says_so(sides: tuple[Results, Results]) -> None:

@@ -9,22 +9,25 @@ from __future__ import annotations
 import csv
 import importlib.util
 import os
+import re
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import sample_results
-from sample_books import books
+from sample_books import books, metered
 from test_fitted import shelf
 
 from twin.service import report
 from twin.service.alarms import Alarms
 from twin.service.models import Library
+from twin.service.months import Months
 from twin.service.playback import Playback
-from twin.service.report import Press
+from twin.service.reporting import Reporting
 from twin.service.results import Live, Results, ResultsView
 from twin.service.state import State
 from twin.service.web.app import Server, create_app
@@ -77,29 +80,31 @@ class Visit:
         *units: str,
         heartbeat: float = 1.0,
         library: Library | None = None,
+        results: Results | None = None,
+        replays: Path | None = None,
         playback: Playback | None = None,
-        press: Press | None = None,
         **context: object,
     ) -> None:
         units = units or ("hp1", "hp2")
-        self.results: Results = sample_results.results(*units)
+        self.results = sample_results.results(*units) if results is None else results
         self.moment = NOW
         self.view = ResultsView(self.results)
         self.alarms = Alarms(State.in_memory())
         self.alarms.step(self.results.findings, NOW)
         self.live = Live()
+        plant = sample_results.plant(*units)
         self.app = create_app(
             self.view,
             self.alarms,
             self.live,
-            plant=sample_results.plant(*units),
+            plant=plant,
+            replays=replays if playback is None else playback.folder,
+            playback=playback,
+            months=Months(lambda: self.results, plant, Reporting(), self.alarms),
             clock=lambda: self.moment,
             timezone="Europe/Copenhagen",
             heartbeat=heartbeat,
             shelf=library,
-            playback=playback,
-            replays=None if playback is None else playback.folder,
-            press=press,
         )
         self.server = Server(self.app, port=0)
         self.context = browser.new_context(**context)
@@ -411,6 +416,267 @@ def test_a_person_rolls_a_model_back(browser, tmp_path):
         assert not visit.errors
         ours = urlsplit(visit.server.url).netloc
         assert {urlsplit(one).netloc for one in visit.requests} == {ours}
+
+
+# A name that a person gave a replay, or a file system that he was sent.
+REPLAY = '"><img src=x onerror=alert(1)>'
+
+
+def replayed(folder: Path) -> tuple[Results, Path]:
+    """Return metered results, and where a replay with a clean condenser is kept."""
+    found = metered()
+    health = found.health.copy()
+    mine = (health["unit"] == "hp1") & (health["component"] == "condenser")
+    health.loc[mine, "value"] = 0.99
+    kpis = found.kpis.assign(compressor_energy_j=0.9 * found.kpis.compressor_energy_j)
+    gone = [one for one in found.findings if one.key != KEY]
+    replace(found, health=health, kpis=kpis, findings=gone).write(folder / REPLAY)
+    return found, folder
+
+
+def test_the_fleet_stands_by_what_it_costs(browser):
+    """Dearest first, and what it is known by; old values say that they are old."""
+    with Visit(browser) as visit:
+        page = visit.open("/?from=2026-02-01&to=2026-02-28")
+        lines = page.locator(".fleet tbody tr")
+        shown = [one.get_attribute("data-unit") for one in lines.all()]
+        first, second = lines.nth(0), lines.nth(1)
+
+        assert shown == ["hp1", "hp2"]
+        sync_api.expect(first).to_contain_text("102\u202fEUR")
+        sync_api.expect(first).to_contain_text("24 Mar 2026")
+        sync_api.expect(first).to_contain_text("condenser")
+        sync_api.expect(second).to_contain_text("1 unpriced")
+        sync_api.expect(second.locator(".age.stale")).to_have_text("47 min stale")
+        sync_api.expect(first.locator(".age.stale")).to_have_count(0)
+
+        visit.live.update("hp2", "cop", 4.0, NOW)
+
+        sync_api.expect(second.locator(".age")).not_to_contain_text("stale")
+        first.locator("a").click()
+        page.wait_for_url("**/unit/hp1?from=2026-02-01&to=2026-02-28")
+        assert visit.errors == []
+
+
+def test_the_address_carries_unit_and_range(browser):
+    """Who is sent the address sees what the sender saw, charts and files too."""
+    with Visit(browser) as visit:
+        page = visit.open("/unit/hp1")
+        page.click("nav[aria-label=Range] a:has-text('7 days')")
+        page.wait_for_selector("#line.on")
+        page.wait_for_function(DRAWN)
+        address = page.url
+        before = len(visit.requests)
+
+        page.goto(address)
+        page.wait_for_selector("#line.on")
+        page.wait_for_function(DRAWN)
+
+        assert re.search(r"/unit/hp1\?from=2026-02-22T.*&to=2026-03-01T", address)
+        chosen = page.locator("nav[aria-label=Range] [aria-current]")
+        sync_api.expect(chosen).to_have_text("7 days")
+        asked = [one for one in visit.requests[before:] if "/api/charts/" in one]
+        assert len(asked) == 5
+        assert all("unit=hp1&from=2026-02-22T" in one for one in asked)
+        assert "from=2026-02-22T" in page.locator("a.csv").first.get_attribute("href")
+
+
+def test_every_chart_of_a_page_has_its_file(browser):
+    """Whatever is drawn of the results can be had as numbers."""
+    with Visit(browser) as visit:
+        for path in ("/", "/unit/hp1"):
+            page = visit.open(path)
+            drawn = page.locator("figure.chart, section:has(.bars), section:has(.fall)")
+            assert drawn.count() >= 3
+            for one in drawn.all():
+                href = one.locator("a.csv").get_attribute("href")
+                answer = page.request.get(visit.server.url + href)
+                assert answer.headers["content-type"].startswith("text/csv"), href
+                assert len(answer.text().splitlines()) > 5, href
+
+
+def test_no_button_moves_when_a_form_opens(browser):
+    """A second click on the same spot closes what the first one opened."""
+    with Visit(browser, viewport={"width": 1180, "height": 900}) as visit:
+        page = visit.open("/alarms")
+        case = page.locator(f'[data-key="{KEY}"]')
+        buttons = case.locator(".acts summary")
+        where = """element => [...element.querySelectorAll('.acts summary')].map(b => {
+            const at = b.getBoundingClientRect(), to = element.getBoundingClientRect();
+            return [at.left - to.left, at.top - to.top, at.width];
+        })"""
+        closed = case.evaluate(where)
+        assert len(closed) == 5
+        for place in range(5):
+            buttons.nth(place).click()
+            assert case.evaluate(where) == closed
+            assert case.locator("form:visible, table:visible").count() == 1
+            buttons.nth(place).click()
+            assert case.locator("form:visible, table:visible").count() == 0
+
+
+def test_evidence_is_one_click_away(browser):
+    """In words of the field, and with what happened before."""
+    with Visit(browser) as visit:
+        page = visit.open("/alarms")
+        case = page.locator(f'[data-key="{KEY}"]')
+        assert not case.locator(".evidence table").is_visible()
+
+        case.locator("summary", has_text="Evidence").click()
+
+        table = case.locator(".evidence table")
+        sync_api.expect(table).to_contain_text("sink inlet temperature")
+        sync_api.expect(table).to_contain_text("61.4\u202fkW/K")
+        table.locator("a", has_text="history").click()
+        page.wait_for_url("**/alarms?case=*")
+        sync_api.expect(page.locator(".history")).to_contain_text(
+            "hp1 condenser, fouling"
+        )
+
+
+@pytest.mark.parametrize(
+    ("key", "words", "closure"),
+    [
+        (KEY, "it was cleaned; the twin will check", "fixed"),
+        ("hp1/missed_recovery/control", "it is not a fault", "not_a_fault"),
+    ],
+)
+def test_a_person_closes_a_case_with_a_reason(browser, key, words, closure):
+    """Cleaned, or no fault at all: it leaves the desk, and its history keeps why."""
+    with Visit(browser) as visit:
+        page = visit.open("/alarms")
+        case = page.locator(f'[data-key="{key}"]')
+        case.locator("summary", has_text="Close").click()
+        case.locator("form:visible [name=who]").fill("Ada")
+        case.locator("form:visible [name=closure]").select_option(label=words)
+        case.locator("form:visible [name=reason]").fill("seen to on Monday")
+        case.locator("form:visible button").click()
+        page.wait_for_selector("#line.on")
+
+        assert page.locator(f'[data-key="{key}"]').count() == 0
+        sync_api.expect(page.locator(".history")).to_contain_text("seen to on Monday")
+        kept = visit.alarms.case(key)
+        assert kept is not None
+        assert kept.dismissed is not None
+        assert kept.dismissed.closure == closure
+        assert visit.errors == []
+
+
+def test_a_replay_is_compared_over_a_period(browser, tmp_path):
+    """Chosen by its name, drawn as lines, had as numbers; the address says it all."""
+    found, folder = replayed(tmp_path)
+    with Visit(browser, results=found, replays=folder) as visit:
+        page = visit.open("/")
+        page.click("nav a:has-text('Replays')")
+        page.locator("[name=b]").select_option(REPLAY)
+        page.fill("[name=from]", "2026-02-10")
+        page.fill("[name=to]", "2026-02-20")
+        page.click("button:has-text('Compare')")
+        page.wait_for_url("**/compare?*from=2026-02-10*")
+        page.wait_for_selector("#line.on")
+
+        sync_api.expect(page.locator(".sides")).to_contain_text("10 Feb 2026 to 20 Feb")
+        line = page.locator("tr", has_text="hp1: COP").first.locator("td")
+        cop, other = (float(one) for one in line.all_inner_texts()[:2])
+        assert other == pytest.approx(cop / 0.9, rel=0.001)
+        lines = page.locator("svg.beside polyline")
+        assert lines.count() == 2
+        looks = lines.evaluate_all(
+            """all => all.map(one => getComputedStyle(one))
+                .map(one => [one.fill, one.strokeDasharray])"""
+        )
+        assert looks == [["none", "none"], ["none", "5px, 2px"]]
+        with page.expect_download() as waiting:
+            page.click("a.csv")
+        waiting.value.save_as(tmp_path / "compare.csv")
+        text = (tmp_path / "compare.csv").read_text("utf-8")
+        rows = list(csv.DictReader(text.splitlines()))
+        assert {row["time"][:7] for row in rows} == {"2026-02"}
+        mine = [
+            row[REPLAY]
+            for row in rows
+            if (row["unit"], row["component"]) == ("hp1", "condenser")
+        ]
+        assert {float(value) for value in mine} == {0.99}
+        assert visit.dialogs == []
+        assert visit.errors == []
+        assert visit.foreign() == []
+
+
+def test_a_month_is_read_and_taken_away(browser, tmp_path):
+    """Two sheets in their own style under a strict policy, and the figures as CSV."""
+    with Visit(browser, results=metered()) as visit:
+        page = visit.open("/")
+        page.click("nav a:has-text('Reports')")
+        page.wait_for_selector("#line.on")
+        sync_api.expect(page.locator("tbody th").first).to_contain_text("not a whole")
+        with page.expect_download() as waiting:
+            page.locator("tr", has_text="January 2026").get_by_text("plain").click()
+        waiting.value.save_as(tmp_path / "month.csv")
+        figures = list(
+            csv.DictReader((tmp_path / "month.csv").read_text("utf-8").splitlines())
+        )
+        assert {row["period_from"][:10] for row in figures} == {"2026-01-01"}
+
+        page.click("a:has-text('January 2026')")
+
+        sheets = page.locator("article.sheet")
+        assert sheets.count() == 2
+        look = "element => getComputedStyle(element).borderTopStyle"
+        assert sheets.first.evaluate(look) == "solid"
+        frames = page.locator(".scroll").evaluate_all(
+            "all => all.map(one => one.scrollWidth - one.clientWidth)"
+        )
+        assert max(frames) <= 1
+        answer = page.request.get(page.url)
+        assert "unsafe" not in answer.headers["content-security-policy"]
+        none = page.request.get(visit.server.url + "/reports/1999-01")
+        assert none.status == 404
+        assert "nothing of January 1999" in none.text()
+        assert visit.errors == []
+        assert visit.foreign() == []
+
+
+def test_lines_differ_by_more_than_colour(browser):
+    """Solid, dashed and dotted; and what was missed is hatched among the bars."""
+    with Visit(browser) as visit:
+        page = visit.open("/unit/hp1")
+        chart = page.locator("figure", has=page.locator("h2", has_text="COP")).first
+        styles = chart.locator(
+            ".u-legend .measured .u-marker, .u-legend .expected .u-marker,"
+            " .u-legend .reference .u-marker"
+        ).evaluate_all("all => all.map(one => getComputedStyle(one).borderTopStyle)")
+        missed = page.locator(".bars .missed").first
+        fill = missed.evaluate("element => getComputedStyle(element).fill")
+
+        assert styles == ["solid", "dashed", "dotted"]
+        assert "#hatch" in fill
+        newest = chart.locator(".u-legend .measured .u-value")
+        sync_api.expect(newest).to_have_text(re.compile(r"^3\.\d\d$"))
+
+
+@pytest.mark.parametrize(("width", "scheme"), [(1180, "light"), (390, "dark")])
+def test_nothing_is_cut_on_any_page(browser, tmp_path, width, scheme):
+    """No table runs out of its frame, no script fails, nothing leaves this machine."""
+    found, folder = replayed(tmp_path / "replays")
+    library = shelf(tmp_path / "models", sample_results.plant("hp1", "hp2"))
+    with Visit(
+        browser,
+        results=found,
+        replays=folder,
+        library=library,
+        viewport={"width": width, "height": 844},
+        color_scheme=scheme,
+    ) as visit:
+        cut = """() => [document.documentElement,
+                ...document.querySelectorAll('.scroll')]
+            .filter(one => one.scrollWidth > one.clientWidth + 1)
+            .map(one => one.closest('section')?.textContent.slice(0, 60) || 'page')"""
+        for path in ("/", "/unit/hp1", "/alarms", "/models", "/compare", "/reports"):
+            page = visit.open(path)
+            assert page.evaluate(cut) == [], path
+        assert visit.errors == []
+        assert visit.foreign() == []
 
 
 def test_the_pictures_of_the_guides_can_be_taken(browser, tmp_path):

@@ -18,8 +18,10 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import httpx
+import numpy as np
 import pandas as pd
 import pytest
 import sample_results
@@ -33,7 +35,13 @@ from twin.service.alarms import Alarms
 from twin.service.results import Live, Results, ResultsView
 from twin.service.state import State
 from twin.service.web import field, views
-from twin.service.web.app import PublicAddressError, Server, create_app, run
+from twin.service.web.app import (
+    PublicAddressError,
+    Server,
+    create_app,
+    evidence_text,
+    run,
+)
 
 NOW = sample_results.NOW
 KEY = "hp1/fouling/condenser"
@@ -81,7 +89,7 @@ def site() -> Iterator[Site]:
         yield served
 
 
-PAGES = ["/", "/?unit=hp1", "/unit/hp1", "/unit/hp2", "/alarms"]
+PAGES = ["/", "/?unit=hp1", "/unit/hp1", "/unit/hp2", "/alarms", "/reports", "/compare"]
 PATHS = [
     *PAGES,
     "/api/findings",
@@ -100,6 +108,8 @@ PATHS = [
     "/csv/kpis.csv",
     "/csv/health.csv",
     "/csv/ledger.csv",
+    "/csv/fleet.csv",
+    "/csv/outlook.csv",
     "/api/openapi.json",
     "/healthz",
     "/readyz",
@@ -232,6 +242,53 @@ def test_a_day_is_the_sites_day_also_when_the_clocks_change(day):
     # A local day's length is what the calendar says, so is ours.
     start = pd.Timestamp(day, tz="Europe/Copenhagen")
     assert hours == ((start + pd.DateOffset(days=1)) - start) / pd.Timedelta("1h")
+
+
+def test_the_dearest_unit_stands_first():
+    """Each by what is wrong with it now; a unit that nobody named is there as well."""
+    found = sample_results.results("hp2", "hp1")  # hp2 fouls here
+    span = views.parse_range(found, "", "", "", ZoneInfo("UTC"))
+    rows = views.finding_rows(found, ())
+
+    fleet = views.fleet(found, span, rows, ["hp1", "hp3"])
+
+    # hp1's finding has no price, and hp3 has none at all.
+    assert [one.unit for one in fleet] == ["hp2", "hp1", "hp3"]
+    first, second, third = fleet
+    assert first.cost_eur_day == pytest.approx(38.4 + 64.0)
+    assert (second.cost_eur_day, second.unpriced, third.findings) == (0.0, 1, 0)
+    assert first.surface == "condenser"
+    last = found.health[
+        (found.health["unit"] == "hp2") & (found.health["component"] == "condenser")
+    ]["value"].iloc[-1]
+    assert first.conductance == last
+    assert first.cop < first.expected_cop * 1.01
+    assert np.isnan([third.cop, third.conductance, third.missed_j]).all()
+    table = views.csv_text(views.fleet_table(fleet)).splitlines()
+    assert table[1].startswith("hp2,102.4,0,2,")
+    assert "2026-03-24T12:00:00+00:00" in table[1]
+
+
+def test_of_the_models_those_that_serve_and_the_last_try_are_shown():
+    """A rejected try stands beside what serves; what is over is the other page's."""
+    shown = views.newest_models(sample_results.results().models, "hp1")
+
+    told = [(one["role"], one["version"], one["accepted"]) for one in shown]
+    assert told == [("reference", 1, True), ("current", 5, True), ("current", 6, False)]
+
+
+def test_evidence_is_said_in_words():
+    """No name of the code, no time of a machine."""
+    where = ZoneInfo("Europe/Copenhagen")
+    told = evidence_text("points", ["sink_flow_m3_s", "cop"], where)
+    forecast = {"clean_from": "2026-03-23T00:00:00+00:00", "law": "linear"}
+
+    assert told == "sink flow, COP"
+    assert evidence_text("indicator", "conductance_ratio", where) == "conductance"
+    assert evidence_text("caused", KEY, where) == "hp1 condenser, fouling"
+    assert evidence_text("forecast", forecast, where) == (
+        "clean from 23 Mar 2026 01:00 CET, law linear"
+    )
 
 
 def test_the_sums_on_the_page_are_the_ledgers_and_no_joule_twice():

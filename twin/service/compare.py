@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -191,6 +191,46 @@ def compare(
         remarks=tuple(remarks),
         supposed=supposed,
     )
+
+
+def cut(results: Results, start: datetime, stop: datetime) -> Results:
+    """Return results of a period alone: its hours, and what was found in it.
+
+    Models and the summary stay; they are of no period.
+    """
+    tables = {
+        name: table[(table["time"] > start) & (table["time"] <= stop)]
+        for name in ("kpis", "ledger", "health")
+        for table in [getattr(results, name)]
+    }
+    found = [one for one in results.findings if one.since < stop and one.seen > start]
+    return replace(results, findings=found, **tables)
+
+
+def courses_table(found: Comparison) -> pd.DataFrame:
+    """Return what is drawn of both sides as a table: a row for a time and indicator.
+
+    Columns are time, unit, component, indicator, and the two sides by name. [1]
+    """
+    index = ["time", "unit", "component", "indicator"]
+    rows: list[pd.DataFrame] = []
+    for course in found.courses:
+        sides = [
+            pd.Series(values, index=times, name=number)
+            for number, (times, values) in enumerate(
+                zip(course.times, course.ratios, strict=True)
+            )
+        ]
+        both = pd.concat(sides, axis=1).rename_axis("time").reset_index()
+        rows.append(
+            both.assign(
+                unit=course.unit,
+                component=course.component,
+                indicator=course.indicator,
+            )[[*index, 0, 1]]
+        )
+    table = pd.concat(rows) if rows else pd.DataFrame(columns=[*index, 0, 1])
+    return table.set_axis([*index, *found.names], axis=1)
 
 
 def _within(table: pd.DataFrame, start: pd.Timestamp, stop: pd.Timestamp) -> Any:

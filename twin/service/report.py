@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,16 +22,7 @@ import pandas as pd
 from twin import kpi
 from twin.finding import FindingKind
 from twin.ledger import Missed, events
-from twin.service import reporting
-from twin.service.export import (
-    Profile,
-    Threshold,
-    csv_text,
-    implausible,
-    profile,
-    profiles,
-    thresholds,
-)
+from twin.service.export import Threshold, implausible, thresholds
 from twin.service.reporting import Books, ReportError
 from twin.service.results import parse_instant
 from twin.service.web import ahead, views
@@ -43,10 +33,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from twin.finding import Finding
-    from twin.plant import Plant
     from twin.service.alarms import Case
-    from twin.service.reporting import Reporting
-    from twin.service.results import Results
 
     Array = NDArray[np.float64]
 
@@ -841,95 +828,3 @@ def _with_colours(html: str) -> str:
     return re.sub(
         r"<svg\b[^>]*>", lambda tag: f"{tag.group(0)}<style>{rules}</style>", html
     )
-
-
-class Press:
-    """Who writes the reports of a running service, from what it knows now.
-
-    Parameters
-    ----------
-    results, cases : callable
-        Return its newest results, and its alarms by key.
-    told : Reporting, optional
-        What no instrument tells.
-    plant : Plant, optional
-        Where and by what clock the site is.
-    """
-
-    def __init__(
-        self,
-        results: Callable[[], Results],
-        cases: Callable[[], Mapping[str, Case]],
-        told: Reporting | None = None,
-        plant: Plant | None = None,
-    ) -> None:
-        self._results, self._cases = results, cases
-        self._told, self._plant = told, plant
-
-    @property
-    def prints(self) -> bool:
-        """Whether a PDF can be made."""
-        return find_spec("weasyprint") is not None
-
-    @property
-    def forms(self) -> list[Profile]:
-        """In whose forms figures can be written."""
-        return [profile(name) for name in profiles()]
-
-    def months(self) -> dict[str, list[tuple[str, str]]]:
-        """Return the months that there is an account of, by year, newest first.
-
-        Returns
-        -------
-        dict of str to list of tuple
-            By year, such as ``2026``: how a month is written, and its name.
-        """
-        ledger = self._results().ledger
-        if not len(ledger):
-            return {}
-        zone = reporting.zone_of(self._results(), self._plant)
-        first, last = (
-            at.to_pydatetime().astimezone(zone)
-            for at in (ledger["time"].min(), ledger["time"].max())
-        )
-        found: dict[str, list[tuple[str, str]]] = {}
-        for at in reversed(
-            range(12 * first.year + first.month - 1, 12 * last.year + last.month)
-        ):
-            span = reporting.month(f"{at // 12}-{at % 12 + 1:02d}", zone)
-            name, year = span.words.rsplit(" ", 1)
-            found.setdefault(year, []).append((f"{year}-{at % 12 + 1:02d}", name))
-        return found
-
-    def sheet(self, month: str) -> str:
-        """Return a month's two pages as HTML; see :func:`document`.
-
-        Raises
-        ------
-        ReportError
-            If it is no month, or nothing is known of it.
-        """
-        return document(report(self._books(month), self._cases().values()))
-
-    def printed(self, month: str) -> bytes:
-        """Return them as a PDF; see :func:`pdf`."""
-        return pdf(self.sheet(month))
-
-    def form(self, period: str, form: str) -> str:
-        """Return a month's or a year's figures in a form, as CSV.
-
-        Raises
-        ------
-        ReportError
-            If there is no such form, or nothing is known of the period.
-        """
-        return csv_text(self._books(period), profile(form))
-
-    def _books(self, period: str) -> Books:
-        results = self._results()
-        zone = reporting.zone_of(results, self._plant)
-        made = reporting.month if "-" in period else reporting.year
-        past = [case.finding for case in self._cases().values()]
-        return reporting.books(
-            results, made(period, zone), self._told, self._plant, past
-        )

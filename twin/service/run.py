@@ -35,10 +35,10 @@ from twin.service.assess import DAY, LEAD, Assessor, Telemetry
 from twin.service.config import Config, open_configured, secret
 from twin.service.heartbeat import Heartbeat
 from twin.service.models import Library
+from twin.service.months import Months
 from twin.service.notify import Notifier, Route
 from twin.service.playback import Playback
 from twin.service.replay import cut, midnight, period, readings, units_of
-from twin.service.report import Press
 from twin.service.results import (
     Live,
     Results,
@@ -269,11 +269,8 @@ class Service:
             shelf=Library(self.registry, self.plant, self.archive, self.state),
             replays=self.playback.folder,
             playback=self.playback,
-            press=Press(
-                lambda: self.view.results,
-                lambda: self.alarms.board.cases,
-                config.reporting,
-                self.plant,
+            months=Months(
+                lambda: self.view.results, self.plant, config.reporting, self.alarms
             ),
             counts=self.quality,
             problems=self.problems,

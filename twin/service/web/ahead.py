@@ -98,6 +98,27 @@ def panels(results: Results, unit: str) -> tuple[Panel, ...]:
     )
 
 
+def table(results: Results, unit: str) -> pd.DataFrame:
+    """Return the fans of a unit, or of all, as a table.
+
+    Columns are time, unit, component, and the conductance over the commissioned one
+    with its 80 % interval: low, mid, high. [1]
+    """
+    told = results.summary.get("outlook", {})
+    rows = [
+        (pd.Timestamp(parse_instant(time)), name, component, *shares)
+        for name, surfaces in sorted(told.items())
+        if unit in ("", name)
+        for component, one in sorted(surfaces.items())
+        for time, *quantiles in one.get("fan", ())
+        # A large resistance is a small conductance.
+        for shares in [sorted(1.0 / (1.0 + r) for r in quantiles)]
+    ]
+    return pd.DataFrame(
+        rows, columns=["time", "unit", "component", "low", "mid", "high"]
+    )
+
+
 def _time(text: str | None) -> datetime | None:
     return None if text is None else parse_instant(text)
 

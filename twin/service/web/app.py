@@ -17,7 +17,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Protocol
 from urllib.parse import quote, unquote, urlencode, urlsplit
@@ -65,8 +65,8 @@ from twin.service.web import (
     causes,
     estimated,
     instruments,
+    monthly,
     replays,
-    reports,
     views,
 )
 from twin.service.web import field as say
@@ -170,8 +170,8 @@ class Page:
         Where replays are kept that are shown beside what the service finds.
     playback
         Who replays what the page is asked for; None where nobody does.
-    press
-        Who writes the reports; None where nobody does.
+    months
+        Who writes the months' reports; None writes none.
     counts
         Verdicts of payloads since the start, by name.
     problems
@@ -200,7 +200,7 @@ class Page:
     shelf: Library | None = None
     replays: Path | None = None
     playback: Playback | None = None
-    press: reports.Press | None = None
+    months: monthly.Months | None = None
     counts: Callable[[], Mapping[str, float]] = _no_counts
     problems: Callable[[], Sequence[str]] = _no_problems
     deaths: Callable[[], Sequence[str]] = _no_problems
@@ -243,12 +243,14 @@ def create_app(
     _api(app, page)
     _service(app, page, room)
     app.include_router(
-        beside.router(lambda: page.view.results, page.replays, room.render)
+        beside.router(lambda: page.view.results, page.replays, room.render, room.where)
+    )
+    app.include_router(
+        monthly.router(page.months, room.render, lambda: _revision(page))
     )
     app.include_router(
         replays.router(page.playback, page.plant, page.clock, room.render, _done)
     )
-    app.include_router(reports.router(page.press, room.render))
     access.routes(app, door, room.render, _inside)
     app.mount("/static", StaticFiles(directory=_HERE / "static"), name="static")
     app.add_middleware(access.Gate, door=door)
@@ -358,8 +360,12 @@ class _Room:
             moment=lambda time: say.moment(time, self.where),
             day=lambda time: say.day(time, self.where),
             instant=instant,
-            evidence=_evidence,
+            evidence=lambda name, value: evidence_text(name, value, self.where),
             gate_words=_gate_words,
+            reason_words=_reason_words,
+            case_words=views.case_words,
+            verdict_words=views.verdict_words,
+            said_day=lambda time: _said_time(time, self.where).rsplit(" ", 2)[0],
             said_time=lambda time: _said_time(time, self.where),
             said_window=lambda window: _said_window(window, self.where),
             segment=lambda text: quote(str(text), safe=""),
@@ -384,7 +390,7 @@ class _Room:
             units=unit_ids(self._page),
             has_models=self._page.shelf is not None,
             has_replays=self._page.playback is not None,
-            has_reports=self._page.press is not None,
+            has_reports=self._page.months is not None,
             unit=context.pop("unit", ""),
             now=self._page.clock(),
             who=unquote(request.cookies.get(_COOKIE, "")),
@@ -407,24 +413,40 @@ def _explanations(diagnosis: Mapping[str, Any]) -> str:
     return "; ".join(told) + f" (of {diagnosis.get('windows', 0)} windows)"
 
 
-def _evidence(name: str, value: Any) -> str:
+def evidence_text(name: str, value: Any, where: tzinfo = UTC) -> str:
     """Return a piece of evidence in field units, whatever shape it has."""
     if name == "diagnosis" and isinstance(value, Mapping):
         return _explanations(value)
-    if isinstance(value, bool) or value is None or isinstance(value, str):
+    if isinstance(value, bool) or value is None:
         return say.NOTHING if value is None else str(value)
+    if isinstance(value, str):
+        return _evident_words(name, value, where)
     if isinstance(value, (int, float)):
         if unit_of(name) != DIMENSIONLESS:
             return say.value_text(name, float(value))
         return f"{value:,.4g}" if abs(value) < 1e5 else f"{value:,.0f}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_evidence(key, one)}" for key, one in value.items())
+        return ", ".join(
+            f"{say.label(str(key))} {evidence_text(str(key), one, where)}"
+            for key, one in value.items()
+        )
     if isinstance(value, Iterable):
-        return ", ".join(_evidence(name, one) for one in value)
+        return ", ".join(evidence_text(name, one, where) for one in value)
     return str(value)
 
 
-def _said_time(time: Any, where: ZoneInfo) -> str:
+def _evident_words(name: str, value: str, where: tzinfo) -> str:
+    """Return what a name among the evidence is called, or when a time was."""
+    if name == "points":
+        return say.label(value)
+    if name == "indicator":
+        return views.INDICATOR_WORDS.get(value, value).lower()
+    if value[4:5] == "-" and value[10:11] == "T":
+        return _said_time(value, where)
+    return views.case_words(value)
+
+
+def _said_time(time: Any, where: tzinfo) -> str:
     if isinstance(time, str):
         try:
             time = parse_instant(time)
@@ -446,9 +468,17 @@ def _gate_words(gate: Mapping[str, Any]) -> str:
     if gate.get("sentence"):
         return str(gate["sentence"])
     measured = gate.get("measured", gate.get("value"))
-    words = _evidence(str(gate.get("name", "")), measured)
+    words = evidence_text(str(gate.get("name", "")), measured)
     limit = gate.get("limit")
-    return words if limit is None else f"{words}, limit {_evidence('', limit)}"
+    return words if limit is None else f"{words}, limit {evidence_text('', limit)}"
+
+
+def _reason_words(model: Mapping[str, Any]) -> str:
+    """Return why a model was taken or not, the gate that said so as words."""
+    reason = str(model["reason"])
+    gate, colon, sentence = reason.partition(": ")
+    named = gate.islower() and gate.replace("_", "").isalpha()
+    return gate.replace("_", " ") + colon + sentence if named else reason
 
 
 def unit_ids(page: Page) -> list[str]:
@@ -485,6 +515,7 @@ def _pages(app: FastAPI, page: Page, room: _Room) -> None:
         shown = unit or _worst(rows, unit_ids(page))
         machines = unit_ids(page)
         followed = views.followed(results, shown)
+        fouls = _trends(followed)
         of_unit = views.Range(span.start, span.stop, shown)
         return room.render(
             request,
@@ -496,20 +527,20 @@ def _pages(app: FastAPI, page: Page, room: _Room) -> None:
             totals=views.totals(results, span, rows),
             ledger=views.ledger_view(results, span, room.where),
             followed=followed,
-            charted=followed if template == "unit.html" else _trends(followed),
+            fouls=fouls,
+            others=[one for one in followed if one not in fouls],
             has_cop=bool((results.kpis["unit"] == shown).any()),
             schematic=schematic(page, shown if shown in machines else machines[0])
             if machines
             else schematic(page, shown),
-            points=_point_lines(page, shown),
-            site_points=_point_lines(page, "site") if not unit else [],
+            fleet=[] if unit else views.fleet(results, span, rows, machines),
+            fleet_query=urlencode({"from": start, "to": stop} if start or stop else {}),
+            points=_point_lines(page, shown if unit else "site"),
             quality=_quality(page),
             lost=causes.view(results, shown) if unit else None,
             guessed=estimated.lines(results, shown) if unit else [],
             outlook=ahead.panels(results, shown) if unit else (),
-            models=[
-                model for model in results.models if not unit or model["unit"] == unit
-            ],
+            models=views.newest_models(results.models, unit),
             ranges=_range_links(results, span),
             address=_address(request, start, stop),
             chart_query=urlencode(
@@ -998,8 +1029,15 @@ def _table(page: Page, table: str, span: views.Range) -> Any:
         return views.within(results.health, span, span.unit)
     if table == "attribution":
         return causes.ordered(results, span.unit)
+    if table == "outlook":
+        return ahead.table(results, span.unit)
+    if table == "fleet":
+        rows = views.finding_rows(results, page.alarms.board.cases.values())
+        return views.fleet_table(views.fleet(results, span, rows, unit_ids(page)))
     raise HTTPException(
-        404, f'no table "{table}"; there are attribution, health, kpis, ledger'
+        404,
+        f'no table "{table}"; there are attribution, fleet, health, kpis, ledger,'
+        " outlook",
     )
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlencode
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
@@ -18,6 +20,7 @@ from twin.service import compare
 from twin.service.compare import CompareError, Comparison, Course
 from twin.service.results import Results, ResultsError
 from twin.service.web import field as say
+from twin.service.web import views
 from twin.service.web.rendering import environment
 
 Array = NDArray[np.float64]
@@ -27,6 +30,7 @@ _WIDE, _HIGH = 640, 190
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 8, 10, 24
 _MOST = 400  # points of a line; more only hide one another
 _NOW = "now"
+Text = Annotated[str, Query(max_length=200)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +46,17 @@ def pictures(found: Comparison) -> list[Picture]:
     apart = {id(course): _apart(course) for course in found.courses}
     return [
         Picture(
-            f"{course.unit} {course.component}: {say.label(course.indicator)}",
+            f"{course.unit} {say.label(course.component)}: {_indicator(course)}",
             _svg(course, found.names),
         )
         for course in sorted(found.courses, key=lambda each: -apart[id(each)])
         if apart[id(course)] > 0.0
     ]
+
+
+def _indicator(course: Course) -> str:
+    words = views.INDICATOR_WORDS.get(course.indicator, say.label(course.indicator))
+    return words if words.startswith("COP") else words.lower()
 
 
 def _apart(course: Course) -> float:
@@ -76,7 +85,7 @@ def _svg(course: Course, names: tuple[str, str]) -> Markup:
         return np.asarray(_HIGH - _BOTTOM - share * (_HIGH - _TOP - _BOTTOM))
 
     parts = [
-        f'<svg class="duo" viewBox="0 0 {_WIDE} {_HIGH}" role="img">',
+        f'<svg class="beside" viewBox="0 0 {_WIDE} {_HIGH}" role="img">',
         f"<title>{escape(_words(course, names))}</title>",
     ]
     for value in _round(low, high):
@@ -179,8 +188,11 @@ def router(
     now: Callable[[], Results],
     folder: Path | None,
     render: Callable[..., Response],
+    where: ZoneInfo,
 ) -> APIRouter:
     """Return ``/compare``: what the service found beside replays kept in a folder.
+
+    Either side may be a period of it alone; ``/compare.csv`` is what is drawn.
 
     Parameters
     ----------
@@ -190,27 +202,45 @@ def router(
         Where replays are kept; only names found there are ever opened.
     render : callable
         Renders a template for a request.
+    where : ZoneInfo
+        Whose days a period is told in.
     """
     routes = APIRouter()
 
-    @routes.get("/compare")
-    def beside(
-        request: Request,
-        a: Annotated[str, Query(max_length=200)] = "",
-        b: Annotated[str, Query(max_length=200)] = "",
-    ) -> Response:
+    def asked(
+        a: str, b: str, start: str, stop: str
+    ) -> tuple[list[str], tuple[str, str], Comparison | None, str]:
+        """Return what there is, what was chosen, how it differs, or why not."""
         names = [_NOW, *kept(folder)]
         chosen = (a or names[0], b or names[-1])
         for name in chosen:
             if name not in names:
                 raise HTTPException(404, f'no replay is called "{name}"')
-        found, why = None, ""
-        if len(names) > 1:
-            try:
-                first, second = (_read(name, now, folder) for name in chosen)
-                found = compare.compare(first, second, chosen)
-            except (CompareError, ResultsError) as error:
-                why = str(error)
+        try:
+            begin, end = views.days(start, stop, where)
+        except (ValueError, OverflowError) as error:
+            raise HTTPException(
+                422, f"from, to: {error}; write a day such as 2026-01-31"
+            ) from error
+        if len(names) == 1:
+            return names, chosen, None, ""
+        try:
+            first, second = (
+                compare.cut(_read(name, now, folder), begin, end) for name in chosen
+            )
+            return names, chosen, compare.compare(first, second, chosen), ""
+        except (CompareError, ResultsError) as error:
+            return names, chosen, None, str(error)
+
+    @routes.get("/compare")
+    def beside(
+        request: Request,
+        a: Text = "",
+        b: Text = "",
+        start: Annotated[Text, Query(alias="from")] = "",
+        stop: Annotated[Text, Query(alias="to")] = "",
+    ) -> Response:
+        names, chosen, found, why = asked(a, b, start, stop)
         drawn: Sequence[Picture] = [] if found is None else pictures(found)
         return render(
             request,
@@ -219,10 +249,33 @@ def router(
             why=why,
             names=names,
             chosen=chosen,
+            start=start,
+            stop=stop,
+            query_of=urlencode(
+                {"a": chosen[0], "b": chosen[1], "from": start, "to": stop}
+            ),
             folder="" if folder is None else str(folder),
             pictures=drawn,
             said=compare.said,
             size_of=compare.size_of,
+        )
+
+    @routes.get("/compare.csv")
+    def table(
+        a: Text = "",
+        b: Text = "",
+        start: Annotated[Text, Query(alias="from")] = "",
+        stop: Annotated[Text, Query(alias="to")] = "",
+    ) -> Response:
+        *_, found, why = asked(a, b, start, stop)
+        if found is None:
+            raise HTTPException(404, why or "no replay is kept here yet")
+        return Response(
+            views.csv_text(compare.courses_table(found)),
+            media_type="text/csv; charset=utf-8",
+            headers={
+                "content-disposition": 'attachment; filename="hptwin-compare.csv"'
+            },
         )
 
     return routes

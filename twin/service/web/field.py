@@ -7,7 +7,7 @@ vocabulary is shown rightly without a line of code.
 from __future__ import annotations
 
 import math
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, tzinfo
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from twin.points import EXPECTED, unit_of
@@ -52,6 +52,9 @@ _WORDS = {
     "carnot_cop": "Carnot COP",
     "lorenz_cop": "Lorenz COP",
     "ua": "UA",
+    "it": "IT",
+    "carnot": "Carnot",
+    "lorenz": "Lorenz",
     "temp": "temperature",
 }
 _THIN = "\N{NARROW NO-BREAK SPACE}"
@@ -65,7 +68,8 @@ def number(value: float | None, digits: int = 1) -> str:
     """
     if value is None or not math.isfinite(value):
         return NOTHING
-    text = f"{value:,.{digits}f}".replace(",", _THIN)
+    # What rounds to nought has no sign.
+    text = f"{round(value, digits) + 0.0:,.{digits}f}".replace(",", _THIN)
     return text.replace("-", "\N{MINUS SIGN}")
 
 
@@ -159,7 +163,7 @@ def zone(name: str) -> ZoneInfo:
         return ZoneInfo("UTC")
 
 
-def moment(time: datetime | None, where: ZoneInfo) -> str:
+def moment(time: datetime | None, where: tzinfo) -> str:
     """Return a time as the site's clock shows it, zone included."""
     if time is None:
         return NOTHING

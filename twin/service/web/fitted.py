@@ -22,6 +22,7 @@ from calibration.model import Model, expect
 from calibration.registry import Record, Role
 from twin.points import EXPECTED, unit_of
 from twin.service.web import field as say
+from twin.service.web.rendering import environment
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -174,6 +175,8 @@ def of_parameters(model: Model) -> list[Drawing]:
     list of Drawing
         One, or none where nothing was fitted.
     """
+    from matplotlib.ticker import LogLocator
+
     rows = [
         (name, abs(_95 * model.errors[name] / model.values[name]))  # noqa: PD011
         for name in model.free
@@ -213,7 +216,8 @@ def of_parameters(model: Model) -> list[Drawing]:
             fontsize=7.5,
             color=_INK,
         )
-    axes.set_xscale("log")
+    axes.set_xscale("log", subs=[])
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.set_ylim(-0.5, len(rows) - 0.2)
     axes.set_yticks([])
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -298,22 +302,18 @@ def document(shown: dict[str, object], drawings: Sequence[Drawing]) -> str:
     str
         The page.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    room = Path(__file__).parent
-    templates = Environment(
-        loader=FileSystemLoader(room / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return templates.get_template("model_file.html").render(
-        shown=shown,
-        groups=grouped(drawings),
-        say=say,
-        address=lambda _, drawing: drawing.data,
-        style=(room / "static" / "style.css").read_text(encoding="utf-8"),
+    return (
+        environment()
+        .get_template("model_file.html")
+        .render(
+            shown=shown,
+            groups=grouped(drawings),
+            say=say,
+            address=lambda _, drawing: drawing.data,
+            style=(Path(__file__).parent / "static" / "style.css").read_text(
+                encoding="utf-8"
+            ),
+        )
     )
 
 

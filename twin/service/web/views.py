@@ -22,6 +22,7 @@ from twin.ledger import Missed, missed
 from twin.service.alarms import DEFAULT_RULES as ALARM_RULES
 from twin.service.alarms import Case, Severity, Status, severity_of
 from twin.service.results import MISSED_CAUSES, Results
+from twin.service.web import field as say
 from twin.service.web.once import once
 
 MOST_POINTS = 4000
@@ -119,6 +120,21 @@ def parse_range(
     return Range(begin, end, unit)
 
 
+def days(start: str, stop: str, where: ZoneInfo) -> tuple[datetime, datetime]:
+    """Return the ends of a period; what is left open reaches as far as time does.
+
+    Raises
+    ------
+    ValueError
+        If a date cannot be read or the end is not after the start.
+    """
+    begin = _time(start, where) if start else datetime.min.replace(tzinfo=UTC)
+    end = _until(stop, where) if stop else datetime.max.replace(tzinfo=UTC)
+    if begin >= end:
+        raise ValueError(f"the period ends ({end}) before it starts ({begin})")
+    return begin, end
+
+
 def _time(text: str, where: ZoneInfo) -> datetime:
     time = datetime.fromisoformat(text)
     return (time if time.tzinfo else time.replace(tzinfo=where)).astimezone(UTC)
@@ -195,6 +211,14 @@ class Row:
         return self.finding.key
 
     @property
+    def what(self) -> str:
+        """What it is about, in words: a component, or why heat was missed."""
+        name = self.finding.component
+        if self.finding.kind is FindingKind.MISSED_RECOVERY:
+            return CAUSE_WORDS.get(name, say.label(name))
+        return say.label(name)
+
+    @property
     def status(self) -> str:
         """The case's status; ``found`` where no alarm was made of it."""
         return "found" if self.case is None else self.case.status.value
@@ -208,6 +232,21 @@ class Row:
             Status.OUT_OF_SERVICE,
             Status.NORMAL,
         )
+
+
+def case_words(key: str) -> str:
+    """Return a case's name as a person says it: unit, component, what is wrong.
+
+    >>> case_words("hp1/missed_recovery/sink_hot"), case_words("models/hp1")
+    ('hp1 sink too hot, heat missed', 'models/hp1')
+    """
+    unit, _, rest = key.partition("/")
+    kind, _, component = rest.partition("/")
+    try:
+        words = KIND_WORDS[FindingKind(kind)]
+    except ValueError:
+        return key
+    return f"{unit} {CAUSE_WORDS.get(component) or say.label(component)}, {words}"
 
 
 def finding_rows(results: Results, cases: Iterable[Case], unit: str = "") -> list[Row]:
@@ -243,6 +282,99 @@ def finding_rows(results: Results, cases: Iterable[Case], unit: str = "") -> lis
             row.key,
         ),
     )
+
+
+# --- the fleet ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How one unit stands in a range: a line of the fleet; NaN is unknown.
+
+    ``conductance`` is the least of its surfaces' newest ones, of commissioned [1],
+    and ``surface`` whose that is.
+    """
+
+    unit: str
+    cost_eur_day: float
+    unpriced: int
+    findings: int
+    severity: Severity | None
+    cop: float
+    expected_cop: float
+    conductance: float
+    surface: str
+    clean_by: datetime | None
+    missed_j: float
+
+
+def fleet(
+    results: Results, span: Range, rows: Sequence[Row], units: Iterable[str]
+) -> list[Standing]:
+    """Return how every unit stands, the dearest first.
+
+    Units that nobody named are among them where something is wrong with them.
+    """
+    active = [row for row in rows if not row.muted]
+    named = dict.fromkeys([*units, *(row.finding.unit for row in active)])
+    kpis, ledger = within(results.kpis, span), within(results.ledger, span)
+    newest = _newest_conductances(results, span)
+    found = []
+    for unit in named:
+        own = [row for row in active if row.finding.unit == unit]
+        # What has returned to normal waits for a person, and costs nothing any more.
+        present = [row.finding for row in own if row.status != Status.RETURNED]
+        hours = kpis[kpis["unit"] == unit]
+        surface, conductance = newest.get(unit, ("", math.nan))
+        dates = [one.clean_by for one in present if one.clean_by is not None]
+        found.append(
+            Standing(
+                unit=unit,
+                cost_eur_day=total_cost(present),
+                unpriced=sum(one.cost_eur_day is None for one in present),
+                findings=len(own),
+                severity=max((row.severity for row in own), default=None),
+                cop=_ratio(hours, "cop"),
+                expected_cop=_ratio(hours, "expected_cop"),
+                conductance=conductance,
+                surface=surface,
+                clean_by=min(dates, default=None),
+                missed_j=_sum(ledger[ledger["unit"] == unit], "missed_j"),
+            )
+        )
+    # Those that nothing is wrong with keep the plant's order.
+    return sorted(found, key=lambda one: (-one.cost_eur_day, -one.findings))
+
+
+def fleet_table(fleet: Sequence[Standing]) -> pd.DataFrame:
+    """Return the fleet as a table, in its order."""
+    columns = [one for one in Standing.__slots__ if one != "severity"]
+    return pd.DataFrame(
+        [
+            {name: getattr(one, name) for name in columns}
+            | {
+                "severity": "" if one.severity is None else one.severity.word,
+                "clean_by": say.iso(one.clean_by),
+            }
+            for one in fleet
+        ],
+        columns=[*columns, "severity"],
+    )
+
+
+def _newest_conductances(results: Results, span: Range) -> dict[str, tuple[str, float]]:
+    """Return the worst surface of every unit and its conductance. [1]."""
+    rows = within(results.health, span)
+    rows = rows[rows["indicator"].map(_is_conductance).astype(bool)]
+    rows = rows[rows["value"].notna()].sort_values("time")
+    last = rows.groupby(["unit", "component"])["value"].last().reset_index()
+    worst = last.sort_values("value").drop_duplicates("unit")
+    return {
+        str(unit): (str(component), float(value))
+        for unit, component, value in zip(
+            worst["unit"], worst["component"], worst["value"], strict=True
+        )
+    }
 
 
 # --- totals ------------------------------------------------------------------
@@ -338,6 +470,49 @@ def _ratio(kpis: pd.DataFrame, column: str) -> float:
     if not chosen.any():
         return math.nan
     return float(heat[chosen].sum() / (heat[chosen] / cop[chosen]).sum())
+
+
+# --- models and messages -----------------------------------------------------
+
+VERDICT_WORDS: Mapping[str, str] = {
+    "received": "messages received",
+    "stored": "stored",
+    "duplicate": "sent twice, kept once",
+    "quarantined": "kept aside: unknown point, wrong time or damaged",
+    "rejected": "not understood",
+    "in_flight": "on their way to the archive",
+}
+
+
+def verdict_words(name: str) -> str:
+    """Return what became of messages, in words."""
+    return VERDICT_WORDS.get(name, name.replace("_", " "))
+
+
+def newest_models(
+    models: Iterable[Mapping[str, Any]], unit: str = ""
+) -> list[Mapping[str, Any]]:
+    """Return of each unit and role the model that serves and the one tried last.
+
+    In the order in which units come; of one unit the reference first.
+    """
+    kept: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
+    for model in sorted(models, key=lambda one: str(one.get("created", ""))):
+        if not unit or model["unit"] == unit:
+            of_role = kept.setdefault(
+                (str(model["unit"]), str(model.get("role", ""))), {}
+            )
+            of_role["tried"] = model
+            if model["accepted"]:
+                of_role["serves"] = model
+    found = []
+    for _, of_role in sorted(
+        kept.items(), key=lambda one: (one[0][0], one[0][1] != "reference")
+    ):
+        found += [of_role[name] for name in ("serves", "tried") if name in of_role]
+        if len(of_role) > 1 and of_role["serves"] is of_role["tried"]:
+            found.pop()
+    return found
 
 
 # --- where the heat went -----------------------------------------------------
@@ -658,7 +833,8 @@ def health_chart(
     """
     unit = span.unit or _first_unit(results.health)
     rows = _one_indicator(results, span, component, indicator)
-    words = INDICATOR_WORDS.get(indicator, indicator).lower()
+    words = INDICATOR_WORDS.get(indicator, indicator)
+    words = words if words.startswith("COP") else words.lower()
     if not rows["value"].notna().any():
         return _empty(f"The {words} of {unit} {component} is not known in this range.")
     kelvins = indicator.endswith("_k")

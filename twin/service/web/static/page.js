@@ -81,9 +81,11 @@ function listen() {
         element.dataset.time = news.time;
       }
     }
-    for (const element of document.querySelectorAll("td[data-age]")) {
+    for (const element of document.querySelectorAll("[data-age]")) {
       const shown = element.parentElement.querySelector(".live[data-time]");
+      const points = Object.values(units[element.dataset.of] || {});
       if (shown) element.dataset.age = shown.dataset.time;
+      else if (points.length) element.dataset.age = Math.max(element.dataset.age, ...points.map((news) => news.time));
     }
     age();
   });
@@ -145,6 +147,12 @@ function draw(place, data) {
   const end = Math.max(last, ...ahead);
   const local = (time) => uPlot.tzDate(new Date(time * 1000), zone);
   const dates = (u, splits, _axis, _space, step) => splits.map((time) => local(time).toLocaleString("en-GB", step >= 86400 ? { day: "2-digit", month: "short" } : { hour: "2-digit", minute: "2-digit" }));
+  const said = (u, v, series, index) => {
+    if (v === null || v === undefined) return "–";
+    const ends = highs < 0 ? [] : [highs + 1, highs].map((k) => data.series[k].values[index]);
+    const range = ends.length && ends.every(Number.isFinite) ? ` (${ends.map((end) => end.toFixed(digits)).join(" to ")})` : "";
+    return v.toFixed(digits) + (data.unit ? " " + data.unit : "") + range;
+  };
   const bands = [];
   const highs = data.series.findIndex((s) => s.look === "band");
   if (highs >= 0) bands.push({ series: [highs + 1, highs + 2], fill: colour("--band") });
@@ -157,11 +165,16 @@ function draw(place, data) {
     scales: { x: { range: (u, min, max) => (min === first && max === last ? [first, end + 0.02 * (end - first)] : [min, max]) },
               y: { range: [low - room, high + room] } },
     axes: [{ ...axis, space: 70, size: 30, values: dates }, { ...axis, size: 46 }],
-    legend: { live: true, markers: { width: 2, dash: (u, i) => (look[data.series[i - 1].look].dash ? "dashed" : "solid") } },
+    legend: { live: true, markers: { width: 2, dash: (u, i) => ({ expected: "dashed", reference: "dotted" })[data.series[i - 1].look] || "solid" } },
     bands,
     series: [{ value: (u, time) => (time === null ? "–" : local(time).toLocaleString("en-GB", { day: "2-digit", month: "short", hour: "2-digit", minute: "2-digit" })) }].concat(
-      data.series.map((s) => ({ label: s.label, spanGaps: false, points: { show: data.times.length < 3 }, value: (u, v) => (v === null || v === undefined ? "–" : v.toFixed(digits) + (data.unit ? " " + data.unit : "")), ...look[s.look] }))),
-    hooks: { draw: [(u) => annotate(u, data)] },
+      data.series.map((s) => ({ label: s.label, class: s.look, spanGaps: false, points: { show: data.times.length < 3 }, value: said, ...look[s.look] }))),
+    hooks: {
+      draw: [(u) => annotate(u, data)],
+      // Where nobody points, the legend says the newest.
+      ready: [(u) => u.setLegend({ idx: data.times.length - 1 }, false)],
+      setCursor: [(u) => { if (u.cursor.idx === null || u.cursor.idx === undefined) u.setLegend({ idx: data.times.length - 1 }, false); }],
+    },
   };
   return new uPlot(options, [data.times, ...data.series.map((s) => s.values)], place);
 }
@@ -254,6 +267,10 @@ async function follow(place) {
 
 const course = document.getElementById("course");
 if (course) setInterval(follow, 2000, course);
+// On a telephone what comes last is opened by whoever wants it.
+if (window.matchMedia("(max-width: 560px)").matches) {
+  for (const fold of document.querySelectorAll("details.fold")) fold.open = false;
+}
 for (const place of document.querySelectorAll("[data-chart]")) chart(place);
 age();
 setInterval(age, 1000);

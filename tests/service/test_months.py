@@ -9,18 +9,16 @@ from contextlib import closing
 
 import httpx
 import pytest
+import sample_results
 from sample_books import metered
-from sample_results import NOW
-from test_page import Visit, browser
 
 from twin.service import export
 from twin.service.alarms import Alarms
-from twin.service.report import Press
+from twin.service.months import Months
+from twin.service.reporting import Reporting
 from twin.service.results import Live, ResultsView
 from twin.service.state import State
 from twin.service.web.app import Server, create_app
-
-__all__ = ["browser"]  # the fixture
 
 
 @pytest.fixture(scope="module")
@@ -29,10 +27,14 @@ def client() -> Iterator[httpx.Client]:
     found = metered()
     with closing(State.in_memory()) as state:
         alarms = Alarms(state)
-        alarms.step(found.findings, NOW)
-        press = Press(lambda: found, lambda: alarms.board.cases)
+        alarms.step(found.findings, sample_results.NOW)
+        months = Months(lambda: found, sample_results.plant(), Reporting(), alarms)
         app = create_app(
-            ResultsView(found), alarms, Live(), press=press, clock=lambda: NOW
+            ResultsView(found),
+            alarms,
+            Live(),
+            months=months,
+            clock=lambda: sample_results.NOW,
         )
         with (
             Server(app, port=0) as server,
@@ -92,20 +94,3 @@ def test_what_there_is_not_is_said(client: httpx.Client, path: str) -> None:
 
     assert answer.status_code == 404
     assert "<html" in answer.text
-
-
-def test_a_reader_goes_from_the_list_to_the_sheet(browser) -> None:
-    """In a browser: it is styled, and asks nobody for anything."""
-    found = metered()
-    cases: dict[str, object] = {}
-    with Visit(browser, press=Press(lambda: found, lambda: cases)) as visit:
-        page = visit.open("/reports")
-        page.get_by_role("row", name="February").get_by_role(
-            "link", name="read"
-        ).click()
-        page.wait_for_selector("article.sheet")
-
-        strip = page.locator("dl.strip").first
-        assert strip.evaluate("each => getComputedStyle(each).display") == "grid"
-        assert visit.errors == []
-        assert visit.foreign() == []

@@ -1,4 +1,4 @@
-"""Take the guides' pictures of a running page, as a reader by day sees it.
+"""Take the guides' pictures of a running page, by day and, of the first one, by night.
 
     hptwin demo --folder demo
     hptwin report --month 2026-01 --results demo/state/results -c demo/plant.toml
@@ -24,7 +24,7 @@ _DRAWN = """() => [...document.querySelectorAll('[data-chart]')]
 
 
 def take(browser: Browser, url: str, report: Path, folder: Path) -> list[Path]:
-    """Write the four pictures into a folder, and return their paths.
+    """Write the five pictures into a folder, and return their paths.
 
     Parameters
     ----------
@@ -41,9 +41,14 @@ def take(browser: Browser, url: str, report: Path, folder: Path) -> list[Path]:
         viewport={"width": 1180, "height": 600}, color_scheme="light", locale="en-GB"
     )
     page = seen.new_page()
-    made = [folder / f"{name}.png" for name in ("page", "alarm", "causes", "sheet")]
+    names = ("page", "alarm", "causes", "sheet", "page-dark")
+    made = [folder / f"{name}.png" for name in names]
     _open(page, url + "/")
     page.screenshot(path=made[0])
+    page.emulate_media(color_scheme="dark")
+    _open(page, url + "/")
+    page.screenshot(path=made[4])
+    page.emulate_media(color_scheme="light")
     _open(page, url + "/alarms")
     case = page.locator(_ALARM)
     case.locator("summary", has_text="Close").click()

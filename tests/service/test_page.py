@@ -630,6 +630,9 @@ def test_a_month_is_read_and_taken_away(browser, tmp_path):
         assert max(frames) <= 1
         answer = page.request.get(page.url)
         assert "unsafe" not in answer.headers["content-security-policy"]
+        for odd in ("0001-01", "9999-12", "2026-13", "..", "%2e%2e"):
+            told = page.request.get(f"{visit.server.url}/reports/{odd}.csv")
+            assert told.status == 404, odd
         none = page.request.get(visit.server.url + "/reports/1999-01")
         assert none.status == 404
         assert "nothing of January 1999" in none.text()

@@ -331,14 +331,15 @@ def month(text: str, zone: ZoneInfo) -> Span:
     """
     try:
         begin = datetime.strptime(text, "%Y-%m").replace(tzinfo=zone)
-    except ValueError:
+        year, of = (
+            (begin.year, begin.month + 1) if begin.month < 12 else (begin.year + 1, 1)
+        )
+        start, stop = (
+            one.astimezone(UTC) for one in (begin, begin.replace(year=year, month=of))
+        )
+    except (ValueError, OverflowError):
         raise ReportError(f'"{text}" is no month; write it as 2026-03') from None
-    year, of = (
-        (begin.year, begin.month + 1) if begin.month < 12 else (begin.year + 1, 1)
-    )
-    end = begin.replace(year=year, month=of)
-    words = f"{_MONTHS[begin.month - 1]} {begin.year}"
-    return Span(begin.astimezone(UTC), end.astimezone(UTC), zone, words)
+    return Span(start, stop, zone, f"{_MONTHS[begin.month - 1]} {begin.year}")
 
 
 def year(text: str, zone: ZoneInfo) -> Span:

@@ -170,6 +170,21 @@ def test_live_values_change_under_the_eyes(browser):
         assert len(visit.requests) > 5
 
 
+def test_the_first_value_is_shown_as_the_next_ones_are(browser):
+    """Who opens the page before a plant has said anything need not load it again."""
+    silent = replace(sample_results.results(), latest={})
+    with Visit(browser, results=silent) as visit:
+        page = visit.open()
+        place = text_of(page, "hp1", "sink_outlet_temp_degc")
+        sync_api.expect(place).to_have_text("–")
+
+        visit.live.update("hp1", "sink_outlet_temp_degc", 71.23, NOW)
+
+        sync_api.expect(place).to_have_text("71.2\u202f°C")
+        assert "none" not in place.get_attribute("class").split()
+        assert visit.errors == []
+
+
 def test_an_alarm_is_acknowledged_by_click(browser):
     """The name is asked for once, and the state is then a word on the page."""
     with Visit(browser) as visit:

@@ -78,6 +78,7 @@ function listen() {
       const news = points && Object.hasOwn(points, element.dataset.point) && points[element.dataset.point];
       if (news) {
         element.textContent = news.text;
+        element.classList.remove("none");
         element.dataset.time = news.time;
       }
     }

@@ -16,12 +16,14 @@ from urllib.parse import urlencode
 
 import pytest
 import servers
+from typer.testing import CliRunner
 
 from ingest.broker import Connection
 from twin.finding import Finding, FindingKind
 from twin.service import run
 from twin.service.alarms import Alarms
 from twin.service.alertmanager import EVERY, LASTS, WATCHES, Alertmanager
+from twin.service.cli import app
 from twin.service.config import ArchiveConfig, NotifyConfig, WebConfig, load
 from twin.service.heartbeat import Heartbeat
 from twin.service.run import Service
@@ -206,6 +208,40 @@ def test_a_token_goes_along() -> None:
         ours = Alertmanager(dog.url.partition("/ping")[0], "west", token=word)
         assert ours.tell([], datetime.now(UTC)) == ""
         assert dog.asked == [("/api/v2/alerts", "Bearer a word")]
+
+
+def test_everybody_can_be_tried(
+    tmp_path: Path, server: servers.Server, mosquitto: servers.Server
+) -> None:
+    """By a command: who was reached and who was not, and nobody by accident."""
+    with watchdog() as dog:
+        url = dog.url.replace("http://", "json://")
+        text = PLANT.read_text("utf-8").replace(
+            "urls = []",
+            f'urls = ["{url}", "json://127.0.0.1:9/"]\n'
+            f'alertmanager = "http://127.0.0.1:{server.port}"\n'
+            f'heartbeat = "{dog.url}"',
+        )
+        plant = tmp_path / "plant.toml"
+        plant.write_text(text, "utf-8")
+        asked = ["alarms", "test", "-c", str(plant)]
+        done = CliRunner().invoke(app, [*asked, "--json"])
+        assert done.exit_code == 1
+        ways = json.loads(done.stdout)["ways"]
+        assert ways.pop("route2") == "route route2: the service did not take it"
+        assert ways == {"route1": "", "alertmanager": "", "heartbeat": ""}
+        assert len(dog.asked) == 2
+
+        plant.write_text(text.replace(', "json://127.0.0.1:9/"', ""), "utf-8")
+        done = CliRunner().invoke(app, asked)
+        assert (done.exit_code, done.stdout.count("arrived")) == (0, 3)
+        plant.write_text(text.replace('"json://127.0.0.1:9/"', '"jsn://h"'), "utf-8")
+        done = CliRunner().invoke(app, ["check", "-c", str(plant)])
+        assert done.exit_code == 1
+        assert 'did you mean "json://"?' in done.stdout
+    done = CliRunner().invoke(app, ["alarms", "test", "-c", str(PLANT)])
+    assert done.exit_code == 1
+    assert "nobody is told" in done.stderr
 
 
 def test_the_heart_stops_when_nobody_would_be_told(

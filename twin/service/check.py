@@ -42,7 +42,7 @@ class Report:
     @property
     def warnings(self) -> tuple[Problem, ...]:
         """What can be meant and mostly is not."""
-        return self.config.warnings
+        return (*self.config.warnings, *_unusable(self.config))
 
     @property
     def formats(self) -> dict[str, int]:
@@ -101,6 +101,24 @@ class Report:
             yield ""
             for problem in self.warnings:
                 yield f"warning: {problem}"
+
+
+def _unusable(config: Config) -> Iterator[Problem]:
+    """Yield what is wrong with addresses of people; none of them is asked."""
+    if not config.notify.ways:
+        return  # what knows the addresses takes a while to load
+    from twin.service.notify import check_url
+
+    for way in config.notify.ways:
+        why = check_url(way.url)
+        if why is not None:
+            yield Problem(
+                str(config.file),
+                f"notify.{way.name}",
+                "",
+                why,
+                "correct it; hptwin alarms test tells whether a message arrives",
+            )
 
 
 def report(config: Config) -> Report:

@@ -28,15 +28,15 @@ from ingest.journal import Journal, JournalError
 from ingest.sparkplug import rebirth_payload
 from twin.finding import Finding
 from twin.plant import Plant
-from twin.service import silence, telemetry
-from twin.service.alarms import Alarms, Board, Severity
+from twin.service import reach, silence, telemetry
+from twin.service.alarms import Alarms, Board
 from twin.service.alertmanager import Alertmanager
 from twin.service.assess import DAY, LEAD, Assessor, Telemetry
-from twin.service.config import Config, open_configured, secret
+from twin.service.config import Config, open_configured
 from twin.service.heartbeat import Heartbeat
 from twin.service.models import Library
 from twin.service.months import Months
-from twin.service.notify import Notifier, Route
+from twin.service.notify import Notifier
 from twin.service.playback import Playback
 from twin.service.replay import cut, midnight, period, readings, units_of
 from twin.service.results import (
@@ -212,16 +212,6 @@ class Service:
             identity = f"{config.mqtt.client_id}-alerts"
             publisher = Publisher(replace(config.mqtt, client_id=identity))
             stack.callback(publisher.close)
-        routes = [
-            Route(
-                name=way.name,
-                url=way.url,
-                least=Severity[way.least.upper()],
-                units=frozenset(way.units),
-                ends=way.ends,
-            )
-            for way in config.notify.ways
-        ]
         self.archive = open_configured(config.archive)
         stack.callback(self.archive.close)
         self.journal = Journal(config.state_dir / f"{name}.sqlite")
@@ -244,20 +234,14 @@ class Service:
         self.notifier = Notifier(
             self.state,
             self.plant.name,
-            routes,
+            reach.routes(config),
             publisher,
             config.notify.mqtt_prefix,
             page=config.web.url,
         )
         self.alarms = Alarms(self.state, compose=self.notifier.compose)
-        told = config.notify
-        if told.alertmanager:
-            token = secret(told.alertmanager_token_file, "")
-            self.alertmanager = Alertmanager(
-                told.alertmanager, self.plant.name, config.web.url, token
-            )
-        if told.heartbeat:
-            self.heartbeat = Heartbeat(told.heartbeat, told.heartbeat_every)
+        self.alertmanager = reach.alertmanager(config)
+        self.heartbeat = reach.heartbeat(config)
         self.playback = Playback(config, config.state_dir / "replays", self.state)
         stack.callback(self.playback.close)
         app = create_app(

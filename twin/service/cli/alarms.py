@@ -11,7 +11,7 @@ import typer
 
 from twin.service.cli.configuration import DEFAULT_CONFIG, ConfigFile, load_config
 from twin.service.cli.exits import FINE, PROBLEMS, exit_on, must_be_of
-from twin.service.cli.terminal import Json, out, out_json
+from twin.service.cli.terminal import Json, note, out, out_json
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -140,6 +140,26 @@ def flow(
         out(f"chattering: {', '.join(told.chattering) or 'none'}")
         out(f"untouched for a day: {', '.join(told.standing) or 'none'}")
     raise typer.Exit(PROBLEMS if flooded else FINE)
+
+
+@app.command("test")
+def test_(config: ConfigFile = DEFAULT_CONFIG, json: Json = False) -> None:
+    """Send everybody who would be told a message that nothing is wrong.
+
+    Exit code 0: each arrived. 1: one did not, or there is nobody.
+    """
+    from datetime import UTC, datetime
+
+    from twin.service.reach import tried
+
+    told = tried(load_config(config), datetime.now(UTC))
+    if json:
+        out_json({"ways": told})
+    for name, why in () if json else told.items():
+        out(f"{name}: {why or 'arrived'}")
+    if not told:
+        note("nobody is told: [notify] names no address, Alertmanager or watchdog")
+    raise typer.Exit(PROBLEMS if not told or any(told.values()) else FINE)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -54,9 +55,14 @@ def check(
     if part is not None:
         wired = share_config(wired, part, as_json=json)
     if online or write_test:
+        import logging
+
+        from twin.service.log import to_stderr
         from twin.service.online import online as look
         from twin.service.run import utc_now
 
+        to_stderr(logging.ERROR)
+        note(f"listening for {seconds:g} s ...")
         seen = look(wired, utc_now(), seconds=seconds, write_test=write_test)
         if json:
             out_json(seen.to_dict())
@@ -146,7 +152,7 @@ def init(
     folder.mkdir(parents=True, exist_ok=True)
     target.write_text(first.plant_toml(answers, guesses), encoding="utf-8")
     out(str(target))
-    note("Next: fill in the nameplate, then: hptwin check -c " + str(target))
+    note(f"Next: fill in what is marked TODO, then: hptwin check -c {target}")
 
 
 def _guesses(log: Path) -> list[first.Guess]:
@@ -187,8 +193,11 @@ def run(config: ConfigFile = DEFAULT_CONFIG, shard: ShardName = "") -> None:
     ):
         try:
             service.start()
-        except (PublicAddressError, OSError, StateError):
+        except (PublicAddressError, OSError, StateError) as error:
             service.stop()
+            if getattr(error, "errno", None) == errno.EADDRINUSE:
+                remedy = f"end who has it, or set another port under [web] in {config}"
+                stop(UNREACHABLE, f"hptwin run: {error}; {remedy}")
             raise
     signal.signal(signal.SIGTERM, lambda *_: service.end())
     note(f"page {service.page.url}; Ctrl-C ends")

@@ -113,7 +113,10 @@ def simulate(
     # The truth is no telemetry, and a replay would say so.
     told = [path for path in written if path.suffix in (".csv", ".parquet")]
     files = " ".join(str(path) for path in told if path.stem != "truth")
-    note(f"Next: hptwin replay -c {out_dir / 'plant.toml'} {files}")
+    config = out_dir / "plant.toml"
+    note(f"Next: hptwin replay -c {config} {files}")
+    played = next(path for path in told if path.stem != "truth")
+    note(f"or, beside a running service: hptwin publish -c {config} {played} --now")
 
 
 def demo(
@@ -135,4 +138,7 @@ def demo(
         with exit_on("demo", UNREACHABLE, NoBrokerError):
             show.demo(once=once, json=json, port=port, seed=seed, folder=folder)
     except OSError as error:
-        stop(UNREACHABLE, f"hptwin demo: port {port}: {error}; try --port 0")
+        stop(
+            UNREACHABLE,
+            f"hptwin demo: port {port}: {error}; try --port 0, or make demo PORT=0",
+        )

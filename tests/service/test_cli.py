@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from twin.service.config import load
 from twin.service.first import guess
 
 ROOT = Path(__file__).resolve().parents[2]
+SAMPLE = ["-c", str(ROOT / "deploy" / "plant.toml")]
 
 
 def hptwin(*words: str) -> subprocess.CompletedProcess[str]:
@@ -99,6 +101,24 @@ def test_wrong_usage_is_2() -> None:
     done = hptwin("points", "exchangr")
     assert done.returncode == 2
     assert 'did you mean "exchanger"' in done.stderr
+    zone = CliRunner().invoke(app, ["replay", "x.csv", "--zone", "Mars/X", *SAMPLE])
+    assert zone.exit_code == 2
+    assert "write Europe/Berlin, or UTC" in zone.stderr
+
+
+def test_a_taken_port_says_what_to_do(tmp_path: Path) -> None:
+    """Who has it, the machine does not know; how to take another one, we do."""
+    environ = {
+        "HPTWIN_STATE__DIR": str(tmp_path / "state"),
+        "HPTWIN_ARCHIVE__PATH": str(tmp_path / "archive"),
+    }
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        environ["HPTWIN_WEB__PORT"] = str(taken.getsockname()[1])
+        done = CliRunner().invoke(app, ["run", *SAMPLE], env=environ)
+    assert done.exit_code == 69
+    assert "set another port under [web] in" in done.stderr
 
 
 def test_points_is_the_vocabulary() -> None:

@@ -143,7 +143,7 @@ def flow(
 
 
 @app.command("test")
-def test_(config: ConfigFile = DEFAULT_CONFIG, json: Json = False) -> None:
+def try_ways(config: ConfigFile = DEFAULT_CONFIG, json: Json = False) -> None:
     """Send everybody who would be told a message that nothing is wrong.
 
     Exit code 0: each arrived. 1: one did not, or there is nobody.

@@ -33,6 +33,10 @@ class Span(TypedDict):
 
 def span(start: str, end: str, zone: str) -> Span:
     """Read ``--from``, ``--to`` and ``--zone``."""
+    from zoneinfo import available_timezones
+
+    if zone not in available_timezones():
+        stop(USAGE, f'--zone "{zone}" is no time zone; write Europe/Berlin, or UTC')
     return {
         "start": _moment(start, "--from"),
         "stop": _moment(end, "--to"),

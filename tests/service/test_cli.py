@@ -21,13 +21,13 @@ ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ["-c", str(ROOT / "deploy" / "plant.toml")]
 
 
-def hptwin(*words: str) -> subprocess.CompletedProcess[str]:
+def hptwin(*words: str, **more: str) -> subprocess.CompletedProcess[str]:
     """Run the command as a shell would, off a terminal."""
     environ = {k: v for k, v in os.environ.items() if not k.startswith("HPTWIN_")}
     return subprocess.run(
         [sys.executable, "-m", "twin.service.cli", *words],
         cwd=ROOT,
-        env=environ,
+        env={**environ, **more},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -108,16 +108,16 @@ def test_wrong_usage_is_2() -> None:
 
 def test_a_taken_port_says_what_to_do(tmp_path: Path) -> None:
     """Who has it, the machine does not know; how to take another one, we do."""
-    environ = {
-        "HPTWIN_STATE__DIR": str(tmp_path / "state"),
-        "HPTWIN_ARCHIVE__PATH": str(tmp_path / "archive"),
-    }
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        environ["HPTWIN_WEB__PORT"] = str(taken.getsockname()[1])
-        done = CliRunner().invoke(app, ["run", *SAMPLE], env=environ)
-    assert done.exit_code == 69
+        done = hptwin(
+            *("run", *SAMPLE),
+            HPTWIN_WEB__PORT=str(taken.getsockname()[1]),
+            HPTWIN_STATE__DIR=str(tmp_path / "state"),
+            HPTWIN_ARCHIVE__PATH=str(tmp_path / "archive"),
+        )
+    assert done.returncode == 69
     assert "set another port under [web] in" in done.stderr
 
 

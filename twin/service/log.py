@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def to_stderr(level: int = logging.INFO) -> None:
@@ -15,3 +17,15 @@ def to_stderr(level: int = logging.INFO) -> None:
     )
     # A look that takes longer than its interval is no news.
     logging.getLogger("apscheduler").setLevel(logging.ERROR)
+
+
+@contextmanager
+def only_errors() -> Iterator[None]:
+    """Keep warnings quiet meanwhile: what they are of is told in another way."""
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.setLevel(before)

@@ -55,15 +55,13 @@ def check(
     if part is not None:
         wired = share_config(wired, part, as_json=json)
     if online or write_test:
-        import logging
-
-        from twin.service.log import to_stderr
+        from twin.service.log import only_errors
         from twin.service.online import online as look
         from twin.service.run import utc_now
 
-        to_stderr(logging.ERROR)
         note(f"listening for {seconds:g} s ...")
-        seen = look(wired, utc_now(), seconds=seconds, write_test=write_test)
+        with only_errors():
+            seen = look(wired, utc_now(), seconds=seconds, write_test=write_test)
         if json:
             out_json(seen.to_dict())
         else:

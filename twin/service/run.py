@@ -28,7 +28,7 @@ from ingest.journal import Journal, JournalError
 from ingest.sparkplug import rebirth_payload
 from twin.finding import Finding
 from twin.plant import Plant
-from twin.service import reach, silence, telemetry
+from twin.service import heap, reach, silence, telemetry
 from twin.service.alarms import Alarms, Board
 from twin.service.alertmanager import Alertmanager
 from twin.service.assess import DAY, LEAD, Assessor, Telemetry
@@ -526,22 +526,27 @@ class Service:
     def judge(self) -> None:
         """Judge every day that is over, then look at the one that is not."""
         with self._judging:
-            now = self._clock()
-            if self.intake.counts().in_flight > _BEHIND:
-                # A day whose readings are still in the journal is not over.
+            try:
+                self._look(self._clock())
+            finally:
+                heap.trim()
+
+    def _look(self, now: datetime) -> None:
+        if self.intake.counts().in_flight > _BEHIND:
+            # A day whose readings are still in the journal is not over.
+            return
+        self._hear_late(now)
+        if self._roster is not None and not self._takes_the_chair(now):
+            return
+        self._follow(now)
+        over = list(self._days_over(now))
+        for day in over:
+            if self._stop.is_set() or not self._leads():
                 return
-            self._hear_late(now)
-            if self._roster is not None and not self._takes_the_chair(now):
-                return
-            self._follow(now)
-            over = list(self._days_over(now))
-            for day in over:
-                if self._stop.is_set() or not self._leads():
-                    return
-                self._judge_day(day, last=day == over[-1])
-            if self._leads():
-                self._amend(now)
-                self._glance(now)
+            self._judge_day(day, last=day == over[-1])
+        if self._leads():
+            self._amend(now)
+            self._glance(now)
 
     def _follow(self, now: datetime) -> None:
         """Use what was recalibrated or rolled back by hand, without a restart."""

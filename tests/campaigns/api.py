@@ -27,6 +27,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "service"))
 import sample_results
 
 from twin.service.alarms import Alarms
+from twin.service.months import Months
+from twin.service.reporting import Reporting
 from twin.service.results import Live, ResultsView
 from twin.service.state import State
 from twin.service.users import Role, Users
@@ -64,7 +66,8 @@ def campaign(
     users = Users(state, _CHEAP)
     users.add("ada", "correct horse battery", Role.ADMIN, "campaign", NOW)
     token = users.issue("campaign", Role.ADMIN, 1, "campaign", NOW)
-    options.setdefault("plant", sample_results.plant())
+    plant = options.setdefault("plant", sample_results.plant())
+    options.setdefault("months", Months(lambda: results, plant, Reporting(), alarms))
     app = create_app(
         ResultsView(results), alarms, Live(), users=users, clock=lambda: NOW, **options
     )

@@ -573,6 +573,8 @@ def test_faults_can_be_written_as_plain_data() -> None:
          "hp9"),
         (lambda: simulate(_plant(Fault(unit="hp1", kind=FaultKind.STRAINER,
                                        start=START))), "cdu1 fouls"),
+        (lambda: simulate(_plant(Fault(unit="network", kind=FaultKind.TRIP,
+                                       start=START))), "machines have all the others"),
         (lambda: simulate(_plant(Fault(unit="hp1", kind=FaultKind.SENSOR_STUCK,
                                        start=START, component="cop"))),
          "not measured there"),

@@ -182,7 +182,9 @@ def _check(scenario: Scenario) -> None:
                 f"{', '.join(sorted(units))}"
             )
         of_exchanger = fault.kind in (FaultKind.EXCHANGER_FOULING, FaultKind.STRAINER)
-        if not fault.component and of_exchanger != (fault.unit == CDU):
+        of_machine = fault.unit in {machine.id for machine in scenario.machines}
+        fits = fault.unit == CDU if of_exchanger else of_machine
+        if not fault.component and not fits:
             raise ValueError(
                 f"simulate: fault {fault.kind.value} cannot befall {fault.unit}; "
                 f"{CDU} fouls and clogs, machines have all the others"

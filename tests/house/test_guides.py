@@ -355,8 +355,11 @@ def test_what_simulate_says_comes_next_works(
     monkeypatch.chdir(tmp_path)
     asked = ["simulate", "healthy", "--days", "2", "--minutes", "60", *form]
     said = CliRunner().invoke(app, asked).stderr
-    (line,) = commands("simulate", f"```\n{said.removeprefix('Next: ')}```")
+    said = said.replace("Next: ", "").replace("or, beside a running service: ", "")
+    line, play = commands("simulate", f"```\n{said}```")
 
+    assert misread(play.words, whole=True) == ""
+    assert Path(play.words[-2]).exists()
     done = CliRunner().invoke(app, line.words[1:])
 
     assert done.exit_code == 0, done.output

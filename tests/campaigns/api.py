@@ -32,7 +32,8 @@ from twin.service.reporting import Reporting
 from twin.service.results import Live, ResultsView
 from twin.service.state import State
 from twin.service.users import Role, Users
-from twin.service.web.app import Server, create_app
+from twin.service.web.app import create_app
+from twin.service.web.server import Server
 
 NOW = sample_results.NOW
 _CHEAP = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)

@@ -18,7 +18,7 @@ from twin.service.config import ArchiveConfig, WebConfig, load
 from twin.service.run import Service
 from twin.service.state import State
 from twin.service.users import Role, Users
-from twin.service.web.app import PublicAddressError
+from twin.service.web.server import PublicAddressError
 
 DEPLOY = servers.MOSQUITTO_CONF.parent
 PASSWORD = "the first of all passwords"  # noqa: S105

@@ -27,7 +27,8 @@ from twin.service.results import (
 )
 from twin.service.state import State
 from twin.service.web import ahead
-from twin.service.web.app import Server, create_app
+from twin.service.web.app import create_app
+from twin.service.web.server import Server
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 CLEANED = START + timedelta(days=60, hours=9)

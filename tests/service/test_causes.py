@@ -18,7 +18,8 @@ from twin.service.alarms import Alarms
 from twin.service.results import COLUMNS, Live, Results, ResultsView, empty
 from twin.service.state import State
 from twin.service.web import causes
-from twin.service.web.app import Server, create_app
+from twin.service.web.app import create_app
+from twin.service.web.server import Server
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ from twin.service.alarms import Alarms
 from twin.service.results import Live, Results, ResultsView
 from twin.service.state import State
 from twin.service.web import estimated
-from twin.service.web.app import Server, create_app
+from twin.service.web.app import create_app
+from twin.service.web.server import Server
 
 TOLD = {
     "value": 71.24,

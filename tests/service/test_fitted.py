@@ -26,7 +26,8 @@ from twin.service.models import Library
 from twin.service.results import Live, Results, ResultsView
 from twin.service.state import State
 from twin.service.web import fitted
-from twin.service.web.app import Server, create_app
+from twin.service.web.app import create_app
+from twin.service.web.server import Server
 
 ROOT = Path(__file__).resolve().parents[2]
 NOW = datetime(2026, 1, 15, tzinfo=UTC)

@@ -27,7 +27,8 @@ from twin.service.config import load
 from twin.service.replay import cut, days, from_files, period, readings
 from twin.service.results import Live, Results, ResultsView
 from twin.service.state import State
-from twin.service.web.app import Server, create_app
+from twin.service.web.app import create_app
+from twin.service.web.server import Server
 from twin.simulate import Fault, FaultKind, Scenario, Unit, simulate, write
 
 START = datetime(2025, 11, 10, tzinfo=UTC)

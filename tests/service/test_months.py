@@ -18,7 +18,8 @@ from twin.service.months import Months
 from twin.service.reporting import Reporting
 from twin.service.results import Live, ResultsView
 from twin.service.state import State
-from twin.service.web.app import Server, create_app
+from twin.service.web.app import create_app
+from twin.service.web.server import Server
 
 
 @pytest.fixture(scope="module")

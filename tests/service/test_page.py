@@ -30,7 +30,8 @@ from twin.service.playback import Playback
 from twin.service.reporting import Reporting
 from twin.service.results import Live, Results, ResultsView
 from twin.service.state import State
-from twin.service.web.app import Server, create_app
+from twin.service.web.app import create_app
+from twin.service.web.server import Server
 
 CHROMIUM = Path("/usr/bin/chromium")
 if not CHROMIUM.exists() and not os.environ.get("CI"):

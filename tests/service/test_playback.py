@@ -26,7 +26,8 @@ from twin.service.playback import Asked, Kept, Playback, PlaybackError
 from twin.service.replay import midnight
 from twin.service.results import Live, Results, ResultsView
 from twin.service.state import State
-from twin.service.web.app import Server, create_app
+from twin.service.web.app import create_app
+from twin.service.web.server import Server
 
 __all__ = ["browser"]  # the fixture
 

@@ -40,7 +40,8 @@ from twin.service.state import (
     look,
 )
 from twin.service.users import Role, Users
-from twin.service.web.app import Server, create_app
+from twin.service.web.app import create_app
+from twin.service.web.server import Server
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -23,7 +23,8 @@ from twin.service.results import Live, ResultsView
 from twin.service.state import State
 from twin.service.users import IDLE, Role, Users
 from twin.service.web import access
-from twin.service.web.app import PublicAddressError, Server, create_app
+from twin.service.web.app import create_app
+from twin.service.web.server import PublicAddressError, Server
 
 NOW = sample_results.NOW
 RESULTS = sample_results.results()

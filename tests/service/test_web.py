@@ -13,7 +13,6 @@ import math
 import re
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
@@ -34,14 +33,9 @@ from twin.points import POINTS
 from twin.service.alarms import Alarms
 from twin.service.results import Live, Results, ResultsView
 from twin.service.state import State
-from twin.service.web import field, views
-from twin.service.web.app import (
-    PublicAddressError,
-    Server,
-    create_app,
-    evidence_text,
-    run,
-)
+from twin.service.web import evidence, field, views
+from twin.service.web.app import create_app
+from twin.service.web.server import PublicAddressError, Server
 
 NOW = sample_results.NOW
 KEY = "hp1/fouling/condenser"
@@ -280,13 +274,13 @@ def test_of_the_models_those_that_serve_and_the_last_try_are_shown():
 def test_evidence_is_said_in_words():
     """No name of the code, no time of a machine."""
     where = ZoneInfo("Europe/Copenhagen")
-    told = evidence_text("points", ["sink_flow_m3_s", "cop"], where)
+    told = evidence.text("points", ["sink_flow_m3_s", "cop"], where)
     forecast = {"clean_from": "2026-03-23T00:00:00+00:00", "law": "linear"}
 
     assert told == "sink flow, COP"
-    assert evidence_text("indicator", "conductance_ratio", where) == "conductance"
-    assert evidence_text("caused", KEY, where) == "hp1 condenser, fouling"
-    assert evidence_text("forecast", forecast, where) == (
+    assert evidence.text("indicator", "conductance_ratio", where) == "conductance"
+    assert evidence.text("caused", KEY, where) == "hp1 condenser, fouling"
+    assert evidence.text("forecast", forecast, where) == (
         "clean from 23 Mar 2026 01:00 CET, law linear"
     )
 
@@ -681,27 +675,20 @@ def events_of(stream: httpx.Response) -> Iterator[tuple[str, dict]]:
 def test_the_server_ends_while_a_listener_holds_its_stream():
     """A browser that never hangs up must not keep the service alive."""
     site = Site()
-    stop = threading.Event()
-    site.server._socket.close()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    thread = threading.Thread(target=run, args=(site.app, "127.0.0.1", port, stop))
-    thread.start()
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
-        for _ in range(100):
-            try:
-                client.get("/healthz")
-                break
-            except httpx.ConnectError:
-                time.sleep(0.05)
-        with client.stream("GET", "/events") as stream:
-            lines = events_of(stream)
-            next(lines)
-            stop.set()
-            rest = list(lines)  # the stream is ended, not broken
-    thread.join(timeout=10.0)
+    site.server.start()
+    closing = threading.Thread(target=site.server.close)
+    with (
+        httpx.Client(base_url=site.server.url, trust_env=False) as client,
+        client.stream("GET", "/events") as stream,
+    ):
+        lines = events_of(stream)
+        next(lines)
+        closing.start()
+        rest = list(lines)  # the stream is ended, not broken
+    closing.join(timeout=15.0)
 
-    assert not thread.is_alive()
+    assert not closing.is_alive()
+    assert not site.server.alive
     assert len(rest) < 10
     with pytest.raises(OSError, match="refused"):
-        socket.create_connection(("127.0.0.1", port), 1.0)
+        socket.create_connection(("127.0.0.1", site.server.port), 1.0)

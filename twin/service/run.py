@@ -57,7 +57,8 @@ from twin.service.state import (
 from twin.service.users import Users
 from twin.service.vitals import Jobs, Vitals
 from twin.service.watchdog import Rounds
-from twin.service.web.app import Server, create_app
+from twin.service.web.app import create_app
+from twin.service.web.server import Server
 
 if TYPE_CHECKING:
     from apscheduler.schedulers.background import BackgroundScheduler

@@ -177,7 +177,7 @@ def run(config: ConfigFile = DEFAULT_CONFIG, shard: ShardName = "") -> None:
     from twin.service.run import Service
     from twin.service.state import StateError
     from twin.service.watchdog import Supervisor
-    from twin.service.web.app import PublicAddressError
+    from twin.service.web.server import PublicAddressError
 
     to_stderr()
     heap.give_back()

@@ -233,8 +233,13 @@ class Gate:
         await answer(scope, receive, send)
 
 
+def for_programs(path: str) -> bool:
+    """Tell whether a program asks there, which is told its errors in JSON."""
+    return path.startswith(("/api/", "/csv/"))
+
+
 def _sentence(scope: Scope, status: int, sentence: str) -> Response:
-    if scope["path"].startswith(("/api/", "/csv/")):
+    if for_programs(scope["path"]):
         return JSONResponse({"error": sentence}, status)
     return PlainTextResponse(sentence + "\n", status)
 
@@ -531,7 +536,7 @@ def document(app: FastAPI) -> dict[str, Any]:
             operation["security"] = (
                 [] if needed is None else [{"token": []}, {"session": []}]
             )
-            said = path.startswith(("/api/", "/csv/"))
+            said = for_programs(path)
             answers = operation["responses"]
             shown, named = shapes.content(path)
             parts.setdefault("schemas", {}).update(named)

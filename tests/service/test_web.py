@@ -595,6 +595,25 @@ def test_a_failure_within_says_so_without_its_insides():
     assert "content-security-policy" in answer.headers
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/alarm/close", "POST"),
+        ("GET", "/replays/begin", "POST"),
+        ("PUT", "/login", "GET, POST"),
+    ],
+)
+def test_who_asks_by_a_wrong_method_is_told_the_right_ones(
+    site: Site, method, path, allowed
+):
+    """In whatever room the route is, and by all the routes that share its path."""
+    answer = site.client.request(
+        method, path, headers={"origin": site.server.url, "content-length": "0"}
+    )
+
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+
+
 def test_an_empty_site_has_a_page(tmp_path):
     """On the first day there is nothing but the plant."""
     with Site(Results(site="new", generated=NOW), plant=None) as site:

@@ -72,13 +72,9 @@ def create_app(
     api.routes(app, page)
     monitoring.routes(app, page, news)
     stream.routes(app, page, news)
-    app.include_router(
-        beside.router(lambda: page.view.results, page.replays, room.render, page.where)
-    )
-    app.include_router(monthly.router(page.months, room.render, lambda: page.revision))
-    app.include_router(
-        replays.router(page.playback, page.plant, page.clock, room.render, back.done)
-    )
+    beside.routes(app, lambda: page.view.results, page.replays, room.render, page.where)
+    monthly.routes(app, page.months, room.render, lambda: page.revision)
+    replays.routes(app, page.playback, page.plant, page.clock, room.render, back.done)
     access.routes(app, door, room.render, back.inside)
     app.mount("/static", StaticFiles(directory=_STATIC), name="static")
     app.add_middleware(access.Gate, door=door)

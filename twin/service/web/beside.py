@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
-from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi import FastAPI, HTTPException, Query, Request, Response
 from markupsafe import Markup, escape
 from numpy.typing import NDArray
 
@@ -184,18 +184,21 @@ def kept(folder: Path | None) -> list[str]:
     )
 
 
-def router(
+def routes(
+    app: FastAPI,
     now: Callable[[], Results],
     folder: Path | None,
     render: Callable[..., Response],
     where: ZoneInfo,
-) -> APIRouter:
-    """Return ``/compare``: what the service found beside replays kept in a folder.
+) -> None:
+    """Add ``/compare``: what the service found beside replays kept in a folder.
 
     Either side may be a period of it alone; ``/compare.csv`` is what is drawn.
 
     Parameters
     ----------
+    app : FastAPI
+        What is added to.
     now : callable
         Returns the service's newest results.
     folder : Path or None
@@ -205,7 +208,6 @@ def router(
     where : ZoneInfo
         Whose days a period is told in.
     """
-    routes = APIRouter()
 
     def asked(
         a: str, b: str, start: str, stop: str
@@ -232,7 +234,7 @@ def router(
         except (CompareError, ResultsError) as error:
             return names, chosen, None, str(error)
 
-    @routes.get("/compare")
+    @app.get("/compare")
     def beside(
         request: Request,
         a: Text = "",
@@ -260,7 +262,7 @@ def router(
             size_of=compare.size_of,
         )
 
-    @routes.get("/compare.csv")
+    @app.get("/compare.csv")
     def table(
         a: Text = "",
         b: Text = "",
@@ -277,8 +279,6 @@ def router(
                 "content-disposition": 'attachment; filename="hptwin-compare.csv"'
             },
         )
-
-    return routes
 
 
 def _read(name: str, now: Callable[[], Results], folder: Path | None) -> Results:

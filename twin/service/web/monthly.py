@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
-from fastapi import APIRouter, HTTPException, Request, Response
+from fastapi import FastAPI, HTTPException, Request, Response
 
 from twin.service.export import Profile
 from twin.service.reporting import ReportError
@@ -44,13 +44,18 @@ class Months(Protocol):
         ...
 
 
-def router(
-    months: Months | None, render: Callable[..., Response], revision: Callable[[], str]
-) -> APIRouter:
-    """Return ``/reports``; without anybody who writes some the list is empty.
+def routes(
+    app: FastAPI,
+    months: Months | None,
+    render: Callable[..., Response],
+    revision: Callable[[], str],
+) -> None:
+    """Add ``/reports``; without anybody who writes some the list is empty.
 
     Parameters
     ----------
+    app : FastAPI
+        What is added to.
     months : Months or None
         Who writes them.
     render : callable
@@ -58,7 +63,6 @@ def router(
     revision : callable
         Returns what the page's news are told by.
     """
-    routes = APIRouter()
 
     @contextmanager
     def writer() -> Iterator[Months]:
@@ -69,7 +73,7 @@ def router(
         except ReportError as error:
             raise HTTPException(404, str(error)) from error
 
-    @routes.get("/reports")
+    @app.get("/reports")
     def _listed(request: Request) -> Response:
         listed = [] if months is None else months.listed()
         return render(
@@ -82,7 +86,7 @@ def router(
             revision=revision(),
         )
 
-    @routes.get("/reports/{month}.pdf")
+    @app.get("/reports/{month}.pdf")
     def _printed(month: str) -> Response:
         with writer() as them:
             printed = them.printed(month)
@@ -92,7 +96,7 @@ def router(
             headers={"content-disposition": _named(f"report-{month}.pdf")},
         )
 
-    @routes.get("/reports/{period}/{form}.csv")
+    @app.get("/reports/{period}/{form}.csv")
     def _figures(period: str, form: str) -> Response:
         with writer() as them:
             text = them.form(period, form)
@@ -102,7 +106,7 @@ def router(
             headers={"content-disposition": _named(f"{form}-{period}.csv")},
         )
 
-    @routes.get("/reports/{month}")
+    @app.get("/reports/{month}")
     def _report(month: str) -> Response:
         with writer() as them:
             text = them.document(month)
@@ -111,8 +115,6 @@ def router(
             media_type="text/html; charset=utf-8",
             headers={"content-security-policy": _policy(text)},
         )
-
-    return routes
 
 
 def _named(name: str) -> str:

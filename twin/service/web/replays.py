@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import APIRouter, Form, HTTPException, Request, Response
+from fastapi import FastAPI, Form, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
 
 from twin.service.playback import Asked, Course, Kept, Playback, PlaybackError
@@ -21,17 +21,20 @@ _DAY = timedelta(days=1)
 _SURFACES = ("condenser", "evaporator")
 
 
-def router(
+def routes(
+    app: FastAPI,
     playback: Playback | None,
     plant: Plant | None,
     clock: Callable[[], datetime],
     render: Callable[..., Response],
     done: Callable[[str, str], Response],
-) -> APIRouter:
-    """Return ``/replays`` and what can be asked there.
+) -> None:
+    """Add ``/replays`` and what can be asked there.
 
     Parameters
     ----------
+    app : FastAPI
+        What is added to.
     playback : Playback or None
         Who replays; None where nobody does.
     plant : Plant or None
@@ -42,7 +45,6 @@ def router(
         Renders a template for a request; goes back to a path, and remembers who
         acted.
     """
-    routes = APIRouter()
 
     def there() -> Playback:
         if playback is None:
@@ -55,7 +57,7 @@ def router(
             raise PlaybackError("a name is needed, the audit keeps it")
         return who
 
-    @routes.get("/replays", response_class=HTMLResponse)
+    @app.get("/replays", response_class=HTMLResponse)
     def _all(request: Request) -> Response:
         return render(
             request,
@@ -69,7 +71,7 @@ def router(
             else [],
         )
 
-    @routes.get("/api/replays")
+    @app.get("/api/replays")
     def _listed() -> Response:
         course = None if playback is None else playback.course
         kept = [] if playback is None else playback.kept()
@@ -82,7 +84,7 @@ def router(
             )
         )
 
-    @routes.post("/replays/begin")
+    @app.post("/replays/begin")
     def _begin(
         request: Request,
         name: Line = "",
@@ -106,17 +108,15 @@ def router(
         there().begin(asked, actor(request, who), clock())
         return done("/replays", who)
 
-    @routes.post("/replays/stop")
+    @app.post("/replays/stop")
     def _stop(request: Request, who: Line = "") -> Response:
         there().stop(actor(request, who), clock())
         return done("/replays", who)
 
-    @routes.post("/replays/remove")
+    @app.post("/replays/remove")
     def _remove(request: Request, name: Line, who: Line = "") -> Response:
         there().remove(name, actor(request, who), clock())
         return done("/replays", who)
-
-    return routes
 
 
 def _day(text: str, field: str) -> datetime | None:

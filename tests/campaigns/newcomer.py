@@ -228,7 +228,9 @@ class Terminal:
         ours, theirs = pty.openpty()
         script = "\n".join(["set -e", *before, f"exec {typed}"])
         self._process = subprocess.Popen(
-            ["bash", "-c", script],
+            # What a shell starts in the background ignores Ctrl-C, and so would all
+            # that is started here; a terminal's programs do not.
+            ["env", "--default-signal=INT", "bash", "-c", script],
             cwd=where,
             env=dict(environ),
             stdin=theirs,
@@ -597,9 +599,6 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path, help="where pictures are left")
     parser.add_argument("--json", action="store_true", help="the result as one object")
     given = parser.parse_args()
-    # What a shell starts in the background ignores Ctrl-C, and so would all that is
-    # started here; a terminal's programs do not.
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with tempfile.TemporaryDirectory(prefix="newcomer-") as folder:
             done = walk(Path(folder), given.source, given.pictures)

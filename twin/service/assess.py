@@ -428,11 +428,14 @@ class Assessor:
         start = stop - DAY
         now = self._expected, self._stores
         self._expected, self._stores = {}, {}
-        with _BLAS.limit(limits=1, user_api="blas"):
-            _, honest, _ = self._watch(frames, start, stop, learn=False)
-            tables = self._interval_tables(honest, start)
-            accounts, hours = self._account(tables, self._healthy(tables), keep=False)
-        self._expected, self._stores = now
+        try:
+            with _BLAS.limit(limits=1, user_api="blas"):
+                _, honest, _ = self._watch(frames, start, stop, learn=False)
+                tables = self._interval_tables(honest, start)
+                healthy = self._healthy(tables)
+                accounts, hours = self._account(tables, healthy, keep=False)
+        finally:
+            self._expected, self._stores = now
         self._ledger = [_with_day(_joined(self._ledger), accounts, stop)]
         self._kpis = [_with_day(_joined(self._kpis), hours, stop)]
         if self.until is not None and stop > self.until - _LEDGER_LOOK:

@@ -418,9 +418,18 @@ class _Table:
             found = {}
         return _Table(found, self.at(name), self._report)
 
-    def within(self, values: Mapping[str, Any], name: str) -> _Table:
-        """Return one table of a list of them, which have no key of their own."""
-        return _Table(values, self.at(name), self._report)
+    def tables(self, name: str, *labels: str) -> list[_Table]:
+        """Return a list of tables, each called by one of its keys or by its place."""
+        found = self.raw(name, [])
+        if not isinstance(found, list) or not all(isinstance(x, dict) for x in found):
+            remedy = f"write [[{self.at(name)}]] for each one"
+            self.wrong(name, "is not a list of tables", remedy)
+            return []
+        made = []
+        for index, values in enumerate(found, start=1):
+            called = next((values[key] for key in labels if values.get(key)), index)
+            made.append(_Table(values, f"{self.at(name)}.{called}", self._report))
+        return made
 
     def names(self, name: str) -> tuple[str, ...]:
         found = self.raw(name, [])
@@ -1270,14 +1279,9 @@ def _routes(
     table: _Table, base: Path, units: Iterable[str], warn: Callable[..., None]
 ) -> tuple[RouteConfig, ...]:
     """Read [[notify.route]]: each a way to people for a part of the alarms."""
-    found = table.raw("route", [])
-    if not isinstance(found, list) or not all(isinstance(x, dict) for x in found):
-        table.wrong("route", "is not a list of tables", "write [[notify.route]]")
-        return ()
     made: list[RouteConfig] = []
     known = sorted(units)
-    for number, values in enumerate(found, start=1):
-        one = table.within(values, f"route.{values.get('name') or number}")
+    for number, one in enumerate(table.tables("route", "name"), start=1):
         name = one.text("name", f"extra{number}")
         url = _address(one, "url", base, warn, schemes=())
         if not url:
@@ -1457,18 +1461,7 @@ def load(path: Path, environ: Mapping[str, str] | None = None) -> Config:
     site.finish()
 
     def each(kind: str, made: Callable[[_Table], Any]) -> tuple[Any, ...]:
-        found = top.raw(kind, [])
-        if not isinstance(found, list) or not all(isinstance(x, dict) for x in found):
-            top.wrong(kind, "is not a list of tables", f"write [[{kind}]] for each one")
-            return ()
-        tables = [
-            _Table(
-                values,
-                f"{kind}.{values.get('id') or values.get('time') or index}",
-                report,
-            )
-            for index, values in enumerate(found, start=1)
-        ]
+        tables = top.tables(kind, "id", "time")
         return tuple(x for x in (made(table) for table in tables) if x is not None)
 
     told = _Told(base, zone)

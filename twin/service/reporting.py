@@ -166,8 +166,8 @@ def read(table: _Table, base: Path, zone: ZoneInfo) -> Reporting:
         value = table.amount(name, unit, low=low, high=1e10, example=example)
         if value is not None:
             facts[name] = value
-    meters = [_hand_read(each, base, zone) for each in _tables(table, "meter")]
-    sums = [_sum(each, zone) for each in _tables(table, "entry")]
+    meters = [_hand_read(each, base, zone) for each in table.tables("meter", "of")]
+    sums = [_sum(each, zone) for each in table.tables("entry", "of")]
     table.finish()
     return Reporting(
         boundary=boundary,
@@ -176,21 +176,6 @@ def read(table: _Table, base: Path, zone: ZoneInfo) -> Reporting:
         meters=tuple(one for one in meters if one is not None),
         sums=tuple(each for each in sums if each is not None),
     )
-
-
-def _tables(table: _Table, name: str) -> list[_Table]:
-    found = table.raw(name, [])
-    if not isinstance(found, list) or not all(isinstance(x, dict) for x in found):
-        table.wrong(
-            name, "is not a list of tables", f"write [[{table.at(name)}]] for each one"
-        )
-        return []
-    return [
-        type(table)(
-            values, f"{table.at(name)}.{values.get('of') or index}", table._report
-        )
-        for index, values in enumerate(found, start=1)
-    ]
 
 
 def _kind(table: _Table) -> str:
@@ -231,7 +216,7 @@ def _hand_read(table: _Table, base: Path, zone: ZoneInfo) -> HandRead | None:
     span = table.amount("rolls_over_at", "1", low=1.0, example="100000")
     patience = table.whole("patience_days", 40, 1, 400)
     exchanges = []
-    for each in _tables(table, "exchange"):
+    for each in table.tables("exchange", "of"):
         at = _day(each, "time", zone)
         last, first = (
             each.amount(name, "1", low=0.0, example="81234.5")

@@ -698,10 +698,14 @@ class Service:
         )
         # A season of catching up is not written a hundred times.
         if last or time.monotonic() - self._told > _TELL_EVERY_S:
-            results = self.assessor.results(stop, data_quality=self.counts())
-            results.write(self._results_dir)
-            self.view.publish(results)
-            self._told = time.monotonic()
+            self._tell(stop)
+
+    def _tell(self, until: datetime) -> None:
+        """Write down, and show, what is known until the end of the last day judged."""
+        results = self.assessor.results(until, data_quality=self.counts())
+        results.write(self._results_dir)
+        self.view.publish(results)
+        self._told = time.monotonic()
 
     def _hear_late(self, now: datetime) -> None:
         """Note which judged days readings have come for, until they are accounted."""
@@ -725,14 +729,15 @@ class Service:
             name: text for name, text in self.state.facts(_LATE_DAYS).items() if text
         }
         told = [json.loads(text) for text in noted.values()]
-        if not told or self.assessor.until is None or self.assessor.begins is None:
+        begins = self.assessor.begins if told else None
+        if begins is None or self.assessor.until is None:
             return
         # A clock that was set back does not hold it up for as long.
         since = [now - parse_instant(one["at"]) for one in told]
         if any(timedelta(0) <= each < _LATE_QUIET for each in since):
             return
         self.intake.settle()
-        first = midnight(self.assessor.begins - timedelta(milliseconds=1))
+        first = midnight(begins - timedelta(milliseconds=1))
         for day in sorted({parse_instant(day) for one in told for day in one["days"]}):
             if self._stop.is_set():
                 return
@@ -741,9 +746,7 @@ class Service:
             if first <= day:
                 self.assessor.amend(day + DAY, self._frames(day, day + DAY))
                 _log.info("%s is accounted anew: readings came late", day.date())
-        results = self.assessor.results(self.assessor.until, data_quality=self.counts())
-        results.write(self._results_dir)
-        self.view.publish(results)
+        self._tell(self.assessor.until)
         with self.state.alone() as kept:
             # Another shard may have heard of more meanwhile.
             done = {n: "" for n, text in noted.items() if kept.fact(n) == text}

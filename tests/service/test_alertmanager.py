@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -172,14 +171,9 @@ def watchdog() -> Iterator[Watchdog]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    kept.url = f"http://127.0.0.1:{server.server_port}/ping/a-secret"
-    yield kept
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with servers.http(Handler) as place:
+        kept.url = f"http://{place}/ping/a-secret"
+        yield kept
 
 
 def test_a_heart_beats_as_often_as_it_should() -> None:

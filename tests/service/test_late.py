@@ -6,8 +6,6 @@ gateway that was cut off over midnight.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import servers
+from servers import until_true
 
 from calibration.registry import Registry
 from ingest.archive.table import ms
@@ -77,16 +76,6 @@ class Site:
         self.now = at
         service.show()
         service.judge()
-
-
-def until_true(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
-    """Wait for what must come."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def of_days(results: Results, stop: datetime) -> dict[str, pd.DataFrame]:

@@ -7,13 +7,13 @@ for the retained state.
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
+import servers
 
 from ingest.broker import BrokerError, Connection, Publisher, Subscriber
 from twin.finding import Finding, FindingKind
@@ -83,14 +83,9 @@ def receiver() -> Iterator[Receiver]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    state.url = f"json://127.0.0.1:{server.server_port}/"
-    yield state
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with servers.http(Handler) as place:
+        state.url = f"json://{place}/"
+        yield state
 
 
 def service(state: State, *routes: Route, **options):

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import timedelta
@@ -15,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 import sample_results
+from servers import until_true
 from test_page import Visit, browser
 
 from ingest import files
@@ -79,16 +79,6 @@ def playback(config: Config, tmp_path: Path) -> Iterator[Playback]:
         found = Playback(config, tmp_path / "replays", state)
         yield found
         found.close()
-
-
-def until_true(condition: Callable[[], object], seconds: float = 60.0) -> bool:
-    """Wait for what must come."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 def ended(playback: Playback) -> str:

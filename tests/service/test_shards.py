@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +23,7 @@ import pytest
 import servers
 from hypothesis import given
 from hypothesis import strategies as st
+from servers import until_true
 from typer.testing import CliRunner
 
 from ingest.archive.table import ms
@@ -53,16 +53,6 @@ MIDNIGHT = datetime(2026, 3, 2, tzinfo=UTC)
 
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)
 counts = st.integers(1, 40)
-
-
-def until_true(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
-    """Wait for what must come."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 # --- who reads what ----------------------------------------------------------

@@ -10,7 +10,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import pytest
 import servers
+from servers import until_true
 from typer.testing import CliRunner
 
 from ingest.broker import Publisher
@@ -62,16 +62,6 @@ def finding(unit: str) -> Finding:
         sentence="It is fouled.",
         advice="Clean it.",
     )
-
-
-def until_true(condition: Callable[[], bool], seconds: float = 30.0) -> bool:
-    """Wait for what must come."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
-    return True
 
 
 @pytest.fixture
